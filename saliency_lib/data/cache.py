@@ -1,0 +1,36 @@
+"""Decoded data sets, kept as safetensors so that a second load takes milliseconds."""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saliency_lib.paths import atomic, store_root
+
+VERSION = 1  # raise when what is cached changes its meaning
+
+
+def cached(key: dict, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What ``make()`` gives, from the cache if it was made for the same ``key`` before.
+
+    A cache file that cannot be read is made again; a folder that cannot be written costs only the time.
+    """
+    digest = hashlib.sha256(json.dumps([VERSION, key], sort_keys=True).encode()).hexdigest()[:12]
+    path = store_root() / "cache" / f"{str(key['name']).split('/')[-1].replace(':', '-')}-{digest}.safetensors"
+    if path.exists():
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError):
+            pass
+    tensors = make()
+    try:
+        with atomic(path) as temporary:
+            save_file({k: v.to(torch.uint8) if v.dtype == torch.bool else v.contiguous()
+                       for k, v in tensors.items()}, temporary)
+    except OSError:
+        pass
+    return tensors

@@ -1,0 +1,62 @@
+"""Images in folders, one folder a class: ``<folder>/<class>/<image>``."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from saliency_lib.data.cache import cached
+from saliency_lib.data.errors import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+
+
+def split_folder(base: Path, split: str) -> Path | None:
+    """``base/train`` for the training split, ``base/val`` or else ``base/test`` for the validation split."""
+    names = ("train",) if split == "train" else ("val", "test")
+    return next((base / name for name in names if (base / name).is_dir()), None)
+
+
+def listing(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Class names in alphabetical order, and every image with its label, in a fixed shuffled order.
+
+    The order is shuffled, since a tree is sorted by class and the first n images are to be a fair sample.
+    """
+    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    files = [(path, label) for label, name in enumerate(classes)
+             for path in sorted((folder / name).iterdir()) if path.suffix.lower() in SUFFIXES]
+    if not files:
+        raise DataError(f"{folder} holds no images: it should have one folder of images per class")
+    order = np.random.default_rng(len(files)).permutation(len(files))
+    return classes, [files[i] for i in order]
+
+
+def decode(path: Path, size: int, channels: int) -> Tensor:
+    """One image file as (c, size, size) uint8: shorter side resized to ``size``, then the middle cut out."""
+    try:
+        with Image.open(path) as image:
+            image = image.convert("L" if channels == 1 else "RGB")
+            if image.size != (size, size):
+                scale = size / min(image.size)
+                shape = [max(size, round(side * scale)) for side in image.size]
+                left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
+                image = image.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+            pixels = torch.from_numpy(np.array(image))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
+    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def read(name: str, files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:
+    """All of ``files`` decoded, from the cache as long as no file has changed."""
+    def make():
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(lambda item: decode(item[0], size, channels), files))
+        return {"images": torch.stack(images), "labels": torch.tensor([label for _, label in files])}
+
+    state = [(str(path), label, path.stat().st_size, path.stat().st_mtime_ns) for path, label in files]
+    return cached({"name": name, "size": size, "channels": channels, "files": state}, make)

@@ -1,0 +1,231 @@
+"""An ensemble is files: networks that differ only in chance, trained once, one file a member and one manifest.
+
+``get(spec)`` trains what is missing. It can be killed and started again, and started twice at once: a member is
+claimed by a lock that dies with its process, written under a temporary name and renamed.
+"""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import torchvision
+from filelock import FileLock, Timeout
+from torch import nn
+
+from saliency_lib import data, members, models, paths, training
+from saliency_lib.paths import atomic, store_root
+from saliency_lib.progress import progress
+from saliency_lib.randomness import derive, seeded
+from saliency_lib.training import Recipe
+
+VERSION = 1  # raise when the same spec would train to other weights: networks, data or training have changed
+INIT, ORDER = 0, 1  # the two kinds of chance
+
+
+@dataclass(frozen=True)
+class EnsembleSpec:
+    """What an ensemble is; all but ``n_members`` goes into its key, so that an ensemble can grow.
+
+    Attributes
+    ----------
+    dataset, model, norm, activation, size
+        As in :func:`saliency_lib.data.load` and :func:`saliency_lib.models.build`.
+    recipe : Recipe
+        How every member is trained; without a rate it takes that of :func:`saliency_lib.training.max_lr`.
+    n_train, n_val : int, optional
+        First images of the training and validation splits; default: all.
+    vary : str
+        What differs between members: ``"both"``, only the ``"init"`` (initial weights) or only the ``"order"`` (batches).
+    trained : bool
+        False gives members with their initial weights, a control.
+    seed : int
+        Base of all seeds of the ensemble.
+    """
+
+    dataset: str
+    model: str
+    n_members: int = 8
+    recipe: Recipe = field(default_factory=Recipe)
+    n_train: int | None = None
+    n_val: int | None = None
+    size: int | None = None
+    norm: str | None = None
+    activation: str = "relu"
+    vary: str = "both"
+    trained: bool = True
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.vary not in ("both", "init", "order"):
+            raise ValueError(f"unknown vary {self.vary!r}; one of ['both', 'init', 'order']")
+        if self.n_members < 1:
+            raise ValueError(f"an ensemble needs at least one member, not n_members={self.n_members}")
+        if self.recipe.lr is None:
+            values = asdict(self.recipe) | {"lr": training.max_lr(self.model)}
+            object.__setattr__(self, "recipe", Recipe(**values))
+
+    @property
+    def key(self) -> str:
+        """Folder name: readable, and unique to all that decides the weights."""
+        content = {k: v for k, v in asdict(self).items() if k != "n_members"} | {"version": VERSION}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.dataset.split('/')[-1].replace(':', '-')}-{self.model}-{digest}"
+
+    def seeds(self, member: int) -> tuple[int, int]:
+        """Seeds of member's initial weights and of its batches; what does not vary takes those of member 0."""
+        return (derive(self.seed, INIT, member if self.vary != "order" else 0),
+                derive(self.seed, ORDER, member if self.vary != "init" else 0))
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, split: str, n: int | None, size: int | None, root: Path) -> data.ImageData:
+    return data.load(name, split, n=n, size=size, root=root)
+
+
+def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
+    """Training and validation images of the spec, on the CPU."""
+    root = paths.data_root()
+    return (_load(spec.dataset, "train", spec.n_train, spec.size, root),
+            _load(spec.dataset, "val", spec.n_val, spec.size, root))
+
+
+def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """A member with fresh weights drawn from ``seed``, for pictures of ``shape`` (c, h, w)."""
+    with seeded(seed):
+        return models.build(spec.model, classes, shape[0], spec.norm, spec.activation, shape[1])
+
+
+def train_member(spec: EnsembleSpec, member: int, path: Path) -> dict:
+    """Train one member and write it to ``path``; the same call gives the same file contents. Returns its record."""
+    train, val = splits(spec)
+    init_seed, order_seed = spec.seeds(member)
+    model, history = build(spec, init_seed, len(train.classes), train.shape), training.History()
+    if spec.trained:
+        history = training.fit(model, train, spec.recipe, order_seed, val=val)
+    device = spec.recipe.device
+    model.to(device).eval()
+    record = {
+        "key": spec.key, "member": member, "init_seed": init_seed, "order_seed": order_seed,
+        "accuracy": history.val_accuracy[-1] if spec.trained else training.accuracy(model, val.to(device)),
+        "history": {"loss": history.loss, "train_accuracy": history.train_accuracy, "val_accuracy": history.val_accuracy},
+        "seconds": round(history.seconds, 2), "classes": len(train.classes), "shape": list(train.shape),
+        "threads": torch.get_num_threads(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+    members.save(path, model.state_dict(), record)
+    return record
+
+
+class Ensemble:
+    """Trained members on disk: ``len(ensemble)``, and ``ensemble[i]`` gives member i as a module in eval mode."""
+
+    def __init__(self, spec: EnsembleSpec, path: Path):
+        self.spec, self.path = spec, path
+        self.records = [members.record(member_path(path, i), spec.key) for i in range(spec.n_members)]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, member: int) -> nn.Module:
+        if not 0 <= member < len(self):
+            raise IndexError(f"member {member} of an ensemble of {len(self)}")
+        model = build(self.spec, 0, self.records[member]["classes"], tuple(self.records[member]["shape"]))
+        model.load_state_dict(members.load(member_path(self.path, member), self.spec.key))
+        return model.to(self.spec.recipe.device).eval()
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Validation accuracy of each member, in [0, 1]."""
+        return [record["accuracy"] for record in self.records]
+
+    @property
+    def seconds(self) -> float:
+        """Time that training took, all members together."""
+        return sum(record["seconds"] for record in self.records)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the members on disk."""
+        return sum(member_path(self.path, i).stat().st_size for i in range(len(self)))
+
+
+def member_path(folder: Path, member: int) -> Path:
+    """``member-017.safetensors`` in the ensemble's folder."""
+    return folder / f"member-{member:03d}.safetensors"
+
+
+def _flaw(path: Path, key: str) -> str | None:
+    """Why a member must be trained (again); None if it is there and whole."""
+    if not path.exists():
+        return "missing"
+    try:
+        members.load(path, key)
+    except members.CorruptMember as error:
+        return str(error)
+    return None
+
+
+def _write_manifest(spec: EnsembleSpec, folder: Path) -> None:
+    """Sum up the members that are there; every process that writes it writes the truth of that moment."""
+    found = [members.record(path, spec.key) for path in sorted(folder.glob("member-*.safetensors"))]
+    with atomic(folder / "manifest.json") as temporary:
+        temporary.write_text(json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n")
+
+
+def _claim(spec: EnsembleSpec, folder: Path, member: int) -> dict | None:
+    """Train one member unless it is whole by now, and return its record; None while another process is at it."""
+    path = member_path(folder, member)
+    try:
+        with FileLock(folder / f".member-{member:03d}.lock", timeout=0):
+            flaw = _flaw(path, spec.key)
+            if flaw and flaw != "missing":
+                warnings.warn(f"{flaw}; training it again", stacklevel=2)
+            return train_member(spec, member, path) if flaw else members.record(path, spec.key)
+    except Timeout:
+        return None
+
+
+def _serial(spec: EnsembleSpec, folder: Path, missing: list[int], done: Callable[[dict], None]) -> None:
+    """Train the missing members one after the other; those that another process is at are waited for."""
+    while missing:
+        waiting = []
+        for member in missing:
+            record = _claim(spec, folder, member)
+            if record is None:
+                waiting.append(member)
+            else:
+                done(record)
+        if waiting == missing:
+            time.sleep(0.2)
+        missing = waiting
+
+
+EXECUTORS = {"serial": _serial}
+
+
+def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
+    """The ensemble of ``spec``, training only the members that are missing or corrupt.
+
+    Raises
+    ------
+    ValueError
+        For an unknown executor.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"unknown executor {executor!r}; one of {sorted(EXECUTORS)}")
+    folder = store_root() / "ensembles" / spec.key
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [i for i in range(spec.n_members) if _flaw(member_path(folder, i), spec.key)]
+    if missing:
+        with progress(total=len(missing), description=f"training {spec.key}") as bar:
+            def done(record: dict) -> None:
+                bar.set_postfix(accuracy=f"{record['accuracy']:.3f}", refresh=False)
+                bar.update()
+
+            EXECUTORS[executor](spec, folder, missing, done)
+        _write_manifest(spec, folder)
+    return Ensemble(spec, folder)

@@ -1,0 +1,62 @@
+"""Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A value and the bounds of its 95 % interval, in the unit of the value."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
+    """Delete-a-group jackknife interval (Busing, Meijer and van der Leeden 1999, for groups of unequal size).
+
+    Parameters
+    ----------
+    full : float
+        The statistic of all members.
+    left_out : array
+        (g,), the statistic without each of the g groups in turn.
+    sizes : array
+        (g,), members per group.
+
+    Returns
+    -------
+    Estimate
+        ``full`` itself with a symmetric interval from Student's t with g - 1 degrees of freedom; unbounded where
+        there are fewer than two groups or a value is not finite.
+    """
+    left_out, sizes = np.asarray(left_out, float), np.asarray(sizes, float)
+    groups = len(left_out)
+    if groups < 2 or not np.isfinite([full, *left_out]).all():
+        return Estimate(float(full), float("-inf"), float("inf"))
+    h = sizes.sum() / sizes
+    corrected = groups * full - np.sum((1 - 1 / h) * left_out)
+    pseudo = h * full - (h - 1) * left_out
+    variance = np.mean((pseudo - corrected) ** 2 / (h - 1))
+    half = stats.t.ppf(0.975, groups - 1) * np.sqrt(variance)
+    return Estimate(float(full), float(full - half), float(full + half))
+
+
+def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:
+    """Percentile bootstrap of ``statistic(*samples)``, the samples being paired and resampled along their first axis."""
+    rng, n = np.random.default_rng(seed), len(samples[0])
+    rows = rng.integers(0, n, (draws, n))
+    values = [statistic(*(sample[r] for sample in samples)) for r in rows]
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return Estimate(float(statistic(*samples)), float(low), float(high))
+
+
+def proportion(successes: int, n: int) -> Estimate:
+    """A share with its Wilson interval."""
+    interval = stats.binomtest(int(successes), int(n)).proportion_ci(method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high))

@@ -1,0 +1,27 @@
+"""What the networks are made of: normalisation and activation by name, and He initialisation."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "softplus": nn.Softplus, "gelu": nn.GELU, "tanh": nn.Tanh, "none": nn.Identity}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm2d, "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "none": lambda channels: nn.Identity()}
+
+
+def he_init(model: nn.Module) -> nn.Module:
+    """He et al. 2015 for every convolution, as torchvision's networks do; linear layers keep PyTorch's default."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+def in_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A convolution like ``conv``, freshly He-initialised, for another number of input channels."""
+    new = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None)
+    return he_init(new)

@@ -1,0 +1,105 @@
+"""Residual networks: torchvision's, with one module per activation, and two small ones for 32-pixel pictures."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from saliency_lib.models.parts import he_init, in_channels
+
+LAYERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+class BasicBlock(resnet.BasicBlock):
+    """torchvision's block with one activation module per use, so that hooks and DeepLIFT see each of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu2(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(resnet.Bottleneck):
+    """torchvision's bottleneck with one activation module per use."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu3(out + (x if self.downsample is None else self.downsample(x)))
+
+
+def _activate(block: nn.Module, activation) -> None:
+    block.relu = activation()
+    block.relu2 = activation()
+    if isinstance(block, Bottleneck):
+        block.relu3 = activation()
+
+
+def torchvision_resnet(name: str, num_classes: int, channels: int, norm, activation) -> nn.Module:
+    """resnet18/34/50/101 (He et al. 2016) as torchvision builds them; ImageNet state dicts load unchanged."""
+    block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
+    model = resnet.ResNet(block, LAYERS[name], num_classes=num_classes, norm_layer=norm)
+    model.relu = activation()
+    for module in model.modules():
+        if isinstance(module, block):
+            _activate(module, activation)
+    if channels != 3:
+        model.conv1 = in_channels(model.conv1, channels)
+    return model
+
+
+class ResNetSmall(nn.Module):
+    """A residual network for 32-pixel pictures, 0.3 million parameters at width 16.
+
+    Stride-2 stem, then four stages of one block each, ``layer1`` to ``layer4``; at 32 px their maps are 16, 16, 8
+    and 4 pixels wide, so that GradCAM of the last stage is a map and not one number.
+    """
+
+    def __init__(self, num_classes: int, channels: int, norm, activation, width: int = 16):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
+        self.bn1, self.relu = norm(width), activation()
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        for stage, stride in enumerate((1, 1, 2, 2)):
+            old, new = widths[stage:stage + 2]
+            shortcut = None if old == new and stride == 1 else nn.Sequential(
+                nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
+            block = BasicBlock(old, new, stride, shortcut, norm_layer=norm)
+            _activate(block, activation)
+            setattr(self, f"layer{stage + 1}", nn.Sequential(block))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(widths[-1], num_classes)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(torch.flatten(self.avgpool(x), 1))
+
+
+class ResNet9(nn.Module):
+    """The nine-layer residual network of the DAWNBench entries, as a stand-in for the ResNet-9 of Bykov et al. 2022,
+    whose details are in an appendix that is not part of its text."""
+
+    def __init__(self, num_classes: int, channels: int, norm, activation):
+        super().__init__()
+
+        def conv(old: int, new: int, pool: bool = False) -> nn.Sequential:
+            layers = [nn.Conv2d(old, new, 3, padding=1, bias=False), norm(new), activation()]
+            return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+
+        self.prep = conv(channels, 64)
+        self.layer1 = conv(64, 128, pool=True)
+        self.res1 = nn.Sequential(conv(128, 128), conv(128, 128))
+        self.layer2 = conv(128, 256, pool=True)
+        self.layer3 = conv(256, 512, pool=True)
+        self.res3 = nn.Sequential(conv(512, 512), conv(512, 512))
+        self.pool = nn.AdaptiveMaxPool2d(1)
+        self.fc = nn.Linear(512, num_classes)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer1(self.prep(x))
+        x = self.layer3(self.layer2(x + self.res1(x)))
+        x = x + self.res3(x)
+        return self.fc(torch.flatten(self.pool(x), 1))

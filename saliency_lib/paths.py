@@ -1,0 +1,48 @@
+"""Where things lie: the checkout, data sets, what the project makes, and files that are written whole or not at all."""
+
+import errno
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+def data_root(root: str | os.PathLike | None = None) -> Path:
+    """Folder of the data sets: ``root``, else ``$SALIENCY_DATA``, else ``data/`` of the checkout."""
+    return Path(root or os.environ.get("SALIENCY_DATA") or PROJECT / "data").expanduser()
+
+
+def store_root() -> Path:
+    """Folder for what the project makes itself (trained ensembles, caches): ``$SALIENCY_STORE``, else ``data/``."""
+    return Path(os.environ.get("SALIENCY_STORE") or PROJECT / "data").expanduser()
+
+
+def figures_root() -> Path:
+    """Folder of the figures: ``$SALIENCY_FIGURES``, else ``figures/`` of the checkout."""
+    return Path(os.environ.get("SALIENCY_FIGURES") or PROJECT / "figures").expanduser()
+
+
+@contextmanager
+def atomic(path: Path):
+    """Yield a temporary path beside ``path``; rename it there on success, remove it on any failure.
+
+    Raises
+    ------
+    OSError
+        With one sentence that names the file when the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = {errno.ENOSPC: "the disk is full; free some space",
+                  errno.EROFS: "the folder is read-only; choose another with SALIENCY_STORE or SALIENCY_FIGURES",
+                  errno.EACCES: "permission denied; choose another folder with SALIENCY_STORE or SALIENCY_FIGURES",
+                  }.get(error.errno, error.strerror or str(error))
+        raise OSError(error.errno, f"cannot write {path}: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""One training loop for every network of the project."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saliency_lib.data import ImageData
+from saliency_lib.randomness import seeded
+
+# Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
+DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False},
+                   "cuda": {"channels_last": True, "bfloat16": True}}
+# Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
+MAX_LR = {}
+DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
+
+
+def default_device() -> str:
+    """``"cuda"`` where there is a GPU, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; part of an ensemble's key, so every field is recorded.
+
+    Attributes
+    ----------
+    schedule : str
+        ``"adam_onecycle"`` (Adam, one-cycle rate that peaks at ``lr``) or ``"sgd_step"`` (momentum SGD, ``lr`` halved
+        after 1/2 and 5/6 of the epochs, which is after 15 and 25 of 30).
+    lr : float, optional
+        Peak learning rate; default 0.01 (Woerl et al.), for plain networks that of a small sweep.
+    augment : str
+        ``"none"`` or ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side).
+    label_seed : int, optional
+        Train on labels permuted with this seed (Adebayo et al.); default: the true ones.
+    device : str
+        ``"cpu"`` or ``"cuda"``; default: the GPU where there is one. Sets ``channels_last`` and ``bfloat16``.
+    """
+
+    schedule: str = "adam_onecycle"
+    epochs: int = 8
+    batch_size: int = 128
+    lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    augment: str = "none"
+    label_seed: int | None = None
+    device: str = field(default_factory=default_device)
+    channels_last: bool | None = None
+    bfloat16: bool | None = None
+
+    def __post_init__(self):
+        if self.schedule not in ("adam_onecycle", "sgd_step"):
+            raise ValueError(f"unknown schedule {self.schedule!r}; one of ['adam_onecycle', 'sgd_step']")
+        if self.augment not in ("none", "flip_crop"):
+            raise ValueError(f"unknown augment {self.augment!r}; one of ['none', 'flip_crop']")
+        if self.device not in DEVICE_SETTINGS:
+            raise ValueError(f"unknown device {self.device!r}; one of {sorted(DEVICE_SETTINGS)}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, value in DEVICE_SETTINGS[self.device].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+
+def max_lr(model_name: str) -> float:
+    """Peak learning rate for Adam one-cycle: 0.01 for residual networks, that of the sweep for the others."""
+    return MAX_LR.get(model_name.split("-")[0], DEFAULT_LR)
+
+
+@dataclass
+class History:
+    """What a training run was like: one entry per epoch, accuracies in [0, 1], and weights kept along the way."""
+
+    loss: list[float] = field(default_factory=list)
+    train_accuracy: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+
+def permuted(labels: Tensor, seed: int) -> Tensor:
+    """The same labels, (n,), dealt out to other images."""
+    return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).to(labels.device)]
+
+
+def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of a batch (n, c, h, w), and shift each picture by up to an eighth of its side, edges repeated."""
+    n, _, h, w = images.shape
+    flips = torch.rand(n, generator=generator) < 0.5
+    pad = max(1, h // 8)
+    shifts = torch.randint(0, 2 * pad + 1, (2, n), generator=generator)
+    padded = F.pad(images.float(), (pad,) * 4, mode="replicate").to(images.dtype)
+    columns = torch.where(flips[:, None], torch.arange(w).flip(0), torch.arange(w)) + shifts[1][:, None]
+    rows = torch.arange(h) + shifts[0][:, None]
+    batch = torch.arange(n)[:, None, None].to(images.device)
+    picked = padded.permute(0, 2, 3, 1)[batch, rows[:, :, None].to(images.device), columns[:, None].to(images.device)]
+    return picked.permute(0, 3, 1, 2)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe, steps: int):
+    """The optimizer and its schedule, which is stepped after every batch."""
+    if recipe.schedule == "adam_onecycle":
+        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        # one extra step, so that the last batch is trained at a rate above zero and the cycle is never overrun
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
+                                weight_decay=recipe.weight_decay)
+    halvings = [round(steps / 2), round(steps * 5 / 6)]
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, halvings, gamma=0.5)
+
+
+def fit(model: nn.Module, train: ImageData, recipe: Recipe, seed: int, snapshots: Sequence[int] = (),
+        val: ImageData | None = None, on_epoch: Callable[[int, History], None] | None = None) -> History:
+    """Train ``model`` in place; leaves it in eval mode on the recipe's device.
+
+    The batches of an epoch are of nearly equal size and cover every image once. ``seed`` decides their order,
+    augmentation and dropout; same seed, initial weights, machine and number of threads: same trained weights.
+
+    Parameters
+    ----------
+    snapshots : sequence of int
+        Epochs, counted from 1, after which a copy of the weights is kept in ``History.snapshots``.
+    val : ImageData, optional
+        Measured after every epoch.
+    on_epoch : callable, optional
+        Called with (epoch, history) after every epoch.
+
+    Raises
+    ------
+    FloatingPointError
+        When the loss of an epoch is not finite.
+    """
+    started, device = time.monotonic(), recipe.device
+    if recipe.lr is None:
+        raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout).train()
+    train, val = train.to(device), None if val is None else val.to(device)
+    labels = train.labels if recipe.label_seed is None else permuted(train.labels, recipe.label_seed)
+    batches = math.ceil(len(train) / recipe.batch_size)
+    optimizer, schedule = _optimizer(model, recipe, recipe.epochs * batches)
+    history, generator = History(), torch.Generator().manual_seed(seed)
+    with seeded(seed), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+        for epoch in range(1, recipe.epochs + 1):
+            total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+            order = torch.randperm(len(train), generator=generator).to(device)
+            for rows in order.tensor_split(batches):
+                images = train.images[rows]
+                if recipe.augment == "flip_crop":
+                    images = flip_crop(images, generator)
+                x = train.normalise(images).contiguous(memory_format=layout)
+                with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
+                    logits = model(x)
+                loss = F.cross_entropy(logits.float(), labels[rows])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                total += loss.detach() * len(rows)
+                correct += (logits.detach().argmax(1) == labels[rows]).sum()
+            history.loss.append(total.item() / len(train))
+            history.train_accuracy.append(correct.item() / len(train))
+            if not math.isfinite(history.loss[-1]):
+                raise FloatingPointError(f"the loss of epoch {epoch} is {history.loss[-1]}: lower the learning rate "
+                                         f"({recipe.lr:g}) or look for broken pixels")
+            if val is not None:
+                history.val_accuracy.append(accuracy(model, val))
+                model.train()
+            if epoch in snapshots:
+                history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+            history.seconds = time.monotonic() - started
+            if on_epoch:
+                on_epoch(epoch, history)
+    model.eval()
+    return history
+
+
+@torch.no_grad()
+def logits(model: nn.Module, data: ImageData, batch_size: int = 512) -> Tensor:
+    """Logits of all images in eval mode, (n, classes) float32 on the data's device; the model's mode is restored."""
+    training = model.training
+    model.eval()
+    try:
+        return torch.cat([model(data.inputs(slice(i, i + batch_size))).float() for i in range(0, len(data), batch_size)])
+    finally:
+        model.train(training)
+
+
+def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
+    """Share of images, in [0, 1], whose true label has the largest logit."""
+    return (logits(model, data, batch_size).argmax(1) == data.labels).float().mean().item()
