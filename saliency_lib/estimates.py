@@ -60,3 +60,26 @@ def proportion(successes: int, n: int) -> Estimate:
     """A share with its Wilson interval."""
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high))
+
+
+def student(values) -> Estimate:
+    """Mean of independent values with Student's interval; unbounded for fewer than two."""
+    values = np.asarray(values, float)
+    return jackknife(values.mean(), (values.sum() - values) / max(len(values) - 1, 1), np.ones(len(values)))
+
+
+def spread(values) -> Estimate:
+    """Standard deviation of independent, normally distributed values with its chi-square interval."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return Estimate(float("nan"), float("-inf"), float("inf"))
+    freedom, deviation = len(values) - 1, values.std(ddof=1)
+    low, high = np.sqrt(freedom / stats.chi2.ppf([0.975, 0.025], freedom)) * deviation
+    return Estimate(float(deviation), float(low), float(high))
+
+
+def ratio(above: Estimate, below: Estimate) -> Estimate:
+    """Quotient of two independent positive estimates, their relative errors added in quadrature on the log scale."""
+    half = np.hypot(*[(e.high - e.low) / 2 / e.value if e.value else np.inf for e in (above, below)])
+    value = above.value / below.value if below.value else float("nan")
+    return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))

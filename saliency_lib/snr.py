@@ -18,6 +18,7 @@ from saliency_lib.estimates import Estimate, jackknife
 from saliency_lib.progress import progress
 
 GROUPS = 10  # at most, of the jackknife over members
+CHUNK_VALUES = 6_000_000  # of a map, all images of a chunk together
 
 
 class Moments:
@@ -61,6 +62,19 @@ class Moments:
         self.mean += delta * (other.n / total)
         self.n = total
         return self
+
+    def without(self, part: "Moments") -> "Moments":
+        """The moments of the members that are in this but not in ``part``, which must be some of them."""
+        if part.n == 0:
+            return Moments().merge(self)
+        rest = Moments()
+        rest.n = self.n - part.n
+        if rest.n == 0:
+            return rest
+        rest.mean = (self.mean * self.n - part.mean * part.n) / rest.n
+        delta = part.mean - rest.mean
+        rest.m2 = (self.m2 - part.m2 - delta**2 * (part.n * rest.n / self.n)).clamp(min=0)
+        return rest
 
     @property
     def variance(self) -> Tensor:
@@ -170,22 +184,17 @@ def measure_maps(maps: Sequence[Tensor] | Tensor) -> Measurement:
     return _measurement(groups)
 
 
-def _merged(groups: Sequence[Moments]) -> Moments:
+def _measurement(groups: list[Moments]) -> Measurement:
     total = Moments()
     for group in groups:
         total.merge(group)
-    return total
-
-
-def _measurement(groups: list[Moments]) -> Measurement:
-    rest = [_merged(groups[:i] + groups[i + 1:]) for i in range(len(groups))]
-    whole = powers(_merged(groups))
-    without = tuple(powers(m) for m in rest if m.n > 1)
-    return Measurement(whole, without, tuple(g.n for g in groups)[:len(without)])
+    enough = [group for group in groups if total.n - group.n > 1]
+    return Measurement(powers(total), tuple(powers(total.without(group)) for group in enough),
+                       tuple(group.n for group in enough))
 
 
 def measure(method: str | Callable[..., Tensor], ensemble: Sequence[nn.Module], images: Tensor, targets: Tensor,
-            *, seed: int = 0, batch_size: int | None = None, chunk: int = 500) -> Measurement:
+            *, seed: int = 0, batch_size: int | None = None, chunk: int | None = None) -> Measurement:
     """Measurement of a method over an ensemble, ``chunk`` images at a time, so that memory does not grow with either.
 
     Parameters
@@ -194,7 +203,10 @@ def measure(method: str | Callable[..., Tensor], ensemble: Sequence[nn.Module], 
         ``ensemble[i]`` gives a module in eval mode; it is dropped before the next is asked for.
     images, targets : Tensor
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
+    chunk : int, optional
+        Default: as many as keep the moments of the jackknife's groups under about a gigabyte.
     """
+    chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)

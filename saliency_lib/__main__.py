@@ -1,0 +1,188 @@
+"""The command line behind ``run_all.sh``."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from saliency_lib.paths import PROJECT, store_root
+
+COMMANDS = {
+    "run": "execute the notebooks and regenerate their figures (default)",
+    "test": "run the test suite; further arguments go to pytest",
+    "check": "execute the notebooks beside the committed figures and list the numbers that moved",
+    "bench": "run the benchmarks",
+    "lab": "open the notebooks in JupyterLab",
+    "setup": "make the environment and stop",
+    "clean": "remove what can be made again, but for trained ensembles",
+}
+LATER = {"site": "the HTML site", "audit": "the audit of one's own models"}
+README_TABLE = ("<!-- verdicts: written by ./run_all.sh -->", "<!-- end of verdicts -->")
+
+
+def say(text: str) -> None:
+    """One line to the terminal, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Commands and options."""
+    commands = "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
+    p = argparse.ArgumentParser(
+        prog="./run_all.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="How much of a saliency map is about the data, and how much is noise?",
+        usage="./run_all.sh [command] [options]", epilog=f"commands:\n{commands}")
+    p.add_argument("command", nargs="?", default="run", choices=[*COMMANDS, *LATER], help=argparse.SUPPRESS)
+    p.add_argument("--profile", default="quick", metavar="NAME",
+                   help="smoke (a minute), quick (default: a laptop, no network) or paper (the papers' sizes, a GPU)")
+    p.add_argument("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
+    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                   help="a notebook parameter; the figures then go to figures/custom")
+    p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    p.add_argument("--force", action="store_true", help="execute also what is up to date")
+    p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
+    return p
+
+
+def changes(words: list[str]) -> dict:
+    """``NAME=VALUE`` words, the values read as YAML; raises ValueError for a word without a name or value."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ValueError(f"--set wants NAME=VALUE, not {word!r}")
+        found[name] = yaml.safe_load(value)
+    return found
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Execute notebooks, print the table, and bring the README's verdicts up to date."""
+    from saliency_lib import pipeline
+    from saliency_lib.paths import figures_root
+    if arguments.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
+    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), changes(arguments.set))
+    results = pipeline.run(values, jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty())
+    say(pipeline.table(results))
+    failed = [r for r in results if r.status == "failed"]
+    for result in failed:
+        say(f"\n{result.error}")
+    folder = figures_root() / next(iter(values.values()))["profile"]
+    if not failed:
+        say(f"figures and numbers: {folder}")
+    if not failed and arguments.profile == "quick" and not arguments.set:
+        write_readme()
+    return 1 if failed else 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
+    from saliency_lib import pipeline
+    from saliency_lib.check import compare
+    if arguments.set:
+        raise ValueError("check compares with the committed figures, so it takes no --set")
+    fresh = PROJECT / "build" / "check"
+    os.environ["SALIENCY_FIGURES"] = str(fresh)
+    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {})
+    results = pipeline.run(values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force,
+                           bar=sys.stderr.isatty())
+    say(pipeline.table(results))
+    failed = [r for r in results if r.status == "failed"]
+    for result in failed:
+        say(f"\n{result.error}")
+    if failed:
+        return 1
+    moved, count = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
+    for line in moved:
+        say(line)
+    say(f"{count} numbers compared, {len(moved)} differences")
+    return 1 if moved else 0
+
+
+def readme_with_verdicts() -> str:
+    """The README with its table of verdicts made anew from ``figures/quick``."""
+    from saliency_lib import claims
+    text = (PROJECT / "README.md").read_text()
+    before, _, rest = text.partition(README_TABLE[0])
+    _, _, after = rest.partition(README_TABLE[1])
+    table = claims.markdown(PROJECT / "figures" / "quick")
+    return f"{before}{README_TABLE[0]}\n{table}\n{README_TABLE[1]}{after}"
+
+
+def write_readme() -> None:
+    """Bring the README's table up to date."""
+    from saliency_lib.paths import atomic
+    text = readme_with_verdicts()
+    if text != (PROJECT / "README.md").read_text():
+        with atomic(PROJECT / "README.md") as temporary:
+            temporary.write_text(text)
+
+
+def clean() -> int:
+    """Remove build products, smoke and custom figures and the data cache; say what went and what stayed."""
+    for folder in (PROJECT / "build", PROJECT / "figures" / "smoke", PROJECT / "figures" / "custom",
+                   store_root() / "cache"):
+        if folder.exists():
+            shutil.rmtree(folder)
+            say(f"removed {folder}")
+    ensembles = store_root() / "ensembles"
+    if ensembles.exists():
+        say(f"kept {ensembles} (trained networks): remove it by hand to train them again")
+    return 0
+
+
+def pytest(arguments: list[str]) -> int:
+    """Run pytest in the checkout."""
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT, check=False).returncode
+
+
+def lab() -> int:
+    """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
+    environment = os.environ | {"SALIENCY_FIGURES": str(PROJECT / "build" / "lab")}
+    return subprocess.run([sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks")],
+                          env=environment, check=False).returncode
+
+
+def main(words: list[str]) -> int:
+    """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
+    if words[:1] == ["test"]:
+        return pytest(words[1:])
+    if words[:1] == ["bench"]:
+        return pytest(["tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:]])
+    arguments = parser().parse_args(words)
+    if arguments.data_root:
+        root = Path(arguments.data_root).expanduser().resolve()
+        if not root.is_dir():
+            say(f"--data-root {root} is not a folder")
+            return 2
+        os.environ["SALIENCY_DATA"] = str(root)
+    if arguments.command in LATER:
+        say(f"{arguments.command}: {LATER[arguments.command]} is not part of this version yet.")
+        return 2
+    try:
+        match arguments.command:
+            case "run":
+                return run(arguments)
+            case "check":
+                return check(arguments)
+            case "lab":
+                return lab()
+            case "clean":
+                return clean()
+        say(f"the environment is ready: {sys.prefix}")
+        return 0
+    except (ValueError, OSError) as error:
+        say(f"run_all.sh: {error}")
+        return 2
+    except KeyboardInterrupt:
+        say("stopped; what was finished is kept, and the next call goes on from there")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""The papers' claims and the verdicts that the numbers give on them.
+
+Every claim is put as one or more quantities with the range in which it holds. A quantity agrees if its 95 % interval
+lies inside the range, differs if the interval lies outside, and else cannot tell. A claim agrees if all of its
+quantities do, and differs if one of them does.
+"""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from saliency_lib.estimates import Estimate
+from saliency_lib.paths import PROJECT
+
+AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell", "not testable at this size"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something measured, and the range [low, high] in which the claim holds."""
+
+    name: str
+    estimate: Estimate
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def verdict(self) -> str:
+        """One of ``AGREES``, ``DIFFERS`` and ``CANNOT_TELL``."""
+        if not all(map(math.isfinite, self.estimate)):
+            return CANNOT_TELL
+        if self.low <= self.estimate.low and self.estimate.high <= self.high:
+            return AGREES
+        return DIFFERS if self.estimate.high < self.low or self.high < self.estimate.low else CANNOT_TELL
+
+    @property
+    def holds(self) -> str:
+        """The range in words."""
+        if math.isinf(self.low):
+            return f"at most {self.high:.3g}"
+        return f"at least {self.low:.3g}" if math.isinf(self.high) else f"{self.low:.3g} to {self.high:.3g}"
+
+
+def all_claims() -> dict[str, dict[str, str]]:
+    """``data/published/claims.csv`` by id."""
+    with (PROJECT / "data" / "published" / "claims.csv").open(newline="") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
+    """The verdict on a claim, ready for a figure's JSON.
+
+    Raises
+    ------
+    ValueError
+        For an unknown claim, or one without a quantity.
+    """
+    if claim not in all_claims():
+        raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
+    if not quantities:
+        raise ValueError(f"claim {claim} needs at least one quantity to be judged by")
+    parts = [q.verdict for q in quantities]
+    verdict = DIFFERS if DIFFERS in parts else AGREES if set(parts) == {AGREES} else CANNOT_TELL
+    return {"claim": claim, "verdict": verdict, "remark": remark, "quantities": [
+        {"name": q.name, **q.estimate._asdict(), "holds": q.holds, "verdict": q.verdict} for q in quantities]}
+
+
+def verdicts(folder: Path) -> dict[str, dict]:
+    """Verdicts in the figures' JSON of one profile, by claim; each carries the id of its ``figure``."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        for verdict in json.loads(path.read_text()).get("verdicts", []):
+            found[verdict["claim"]] = verdict | {"figure": path.stem}
+    return found
+
+
+def markdown(folder: Path) -> str:
+    """A table in Markdown: claim, the paper's number, ours with its interval, verdict."""
+    lines = ["| | claim | paper | here, 95 % interval | verdict |", "|---|---|---|---|---|"]
+    known = all_claims()
+    for claim, verdict in verdicts(folder).items():
+        numbers = "<br>".join(f"{q['name']}: {number(q['value'])} [{number(q['low'])}, {number(q['high'])}]"
+                              for q in verdict["quantities"])
+        lines.append(f"| {claim} | {known[claim]['claim']} | {known[claim]['number'] or '–'} | {numbers} | "
+                     f"**{verdict['verdict']}** |")
+    return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or a dash for an unbounded value."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"

@@ -1,0 +1,177 @@
+"""Execute the notebooks with papermill, one kernel each, in the order of their needs, and only those that are stale."""
+
+import hashlib
+import json
+import os
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from saliency_lib import profiles
+from saliency_lib.paths import PROJECT, atomic, figures_root
+
+BUILD = PROJECT / "build"
+
+
+@dataclass
+class Result:
+    """What became of one notebook; ``status`` is ``executed``, ``up to date``, ``failed`` or ``not reached``."""
+
+    notebook: str
+    status: str
+    seconds: float = 0.0
+    figures: list[str] = field(default_factory=list)
+    error: str = ""
+
+
+def select(only: list[str] | None) -> list[str]:
+    """Notebooks by number (``02``) or name; all of them by default.
+
+    Raises
+    ------
+    ValueError
+        For one that does not exist.
+    """
+    known = profiles.notebooks()
+    if not only:
+        return known
+    chosen = []
+    for word in only:
+        found = [name for name in known if name == word or name[:2] == word.zfill(2)]
+        if not found:
+            raise ValueError(f"no notebook {word!r}; there are {', '.join(known)}")
+        chosen += found
+    return sorted(set(chosen))
+
+
+def needs(notebook: str) -> list[str]:
+    """Numbers of the notebooks that it goes after, from its metadata."""
+    return list(profiles.read_notebook(notebook).metadata.get("saliency", {}).get("needs", []))
+
+
+def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
+    """Parameters of the chosen notebooks; with ``changes`` their figures go to ``figures/custom``.
+
+    Raises
+    ------
+    ValueError
+        For a change that no chosen notebook has a parameter for, or of the wrong type.
+    """
+    loaded = profiles.load(profile)
+    values = {name: loaded[name] for name in chosen}
+    own = {name: profiles.parameters(name) for name in chosen}
+    for name, value in changes.items():
+        takers = [notebook for notebook in chosen if name in own[notebook]]
+        if not takers:
+            raise ValueError(f"--set {name}: no parameter of {', '.join(chosen)}; they have "
+                             f"{', '.join(sorted(set().union(*own.values())))}")
+        for notebook in takers:
+            profiles.check(notebook, {name: value}, "--set")
+            values[notebook] = values[notebook] | {"profile": "custom", name: value}
+    return values
+
+
+def fingerprint(notebook: str, parameters: dict) -> str:
+    """Hash of all that decides what a notebook gives: its cells, parameters, library code, claims and lock."""
+    state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
+    for cell in profiles.read_notebook(notebook).cells:
+        state.update(cell.source.encode())
+    for path in [*sorted((PROJECT / "saliency_lib").rglob("*.py")), PROJECT / "saliency_lib" / "style.mplstyle",
+                 *sorted((PROJECT / "data" / "published").glob("*.csv")), PROJECT / "requirements.lock"]:
+        state.update(path.read_bytes())
+    return state.hexdigest()
+
+
+def _figures(notebook: str, parameters: dict) -> list[Path]:
+    return sorted((figures_root() / parameters["profile"]).glob(f"{notebook[:2]}_*.json"))
+
+
+def _stamp(folder: Path, notebook: str) -> Path:
+    return folder / f"{notebook}.stamp.json"
+
+
+def _fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
+    """The earlier result if nothing has changed since and all that it made is still there."""
+    stamp = _stamp(folder, notebook)
+    if not stamp.exists() or not (folder / f"{notebook}.ipynb").exists():
+        return None
+    old = json.loads(stamp.read_text())
+    figures = figures_root() / parameters["profile"]
+    whole = all((figures / f"{name}{kind}").exists() for name in old["figures"] for kind in (".png", ".json"))
+    if old["fingerprint"] != fingerprint(notebook, parameters) or old["root"] != str(figures_root()) or not whole:
+        return None
+    return Result(notebook, "up to date", old["seconds"], old["figures"])
+
+
+def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = False, bar: bool = False) -> Result:
+    """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and so is a log of its output."""
+    if not force and (fresh := _fresh(folder, notebook, parameters)):
+        return fresh
+    folder.mkdir(parents=True, exist_ok=True)
+    _stamp(folder, notebook).unlink(missing_ok=True)
+    mark, started, stale = time.time(), time.monotonic(), fingerprint(notebook, parameters)
+    log = folder / f"{notebook}.log"
+    try:
+        with log.open("w") as output:
+            papermill.execute_notebook(
+                profiles.NOTEBOOKS / f"{notebook}.ipynb", folder / f"{notebook}.ipynb", parameters=parameters,
+                kernel_name="python3", cwd=str(profiles.NOTEBOOKS), progress_bar=bar, log_output=False,
+                stdout_file=output, stderr_file=output, extra_arguments=["--log-level=ERROR"])
+    except PapermillExecutionError as error:
+        return Result(notebook, "failed", time.monotonic() - started, error=(
+            f"{notebook} failed in cell [{error.exec_count}] with {error.ename}: {error.evalue}\n\n{error.source}\n\n"
+            f"As far as it got: {folder / notebook}.ipynb; its output: {log}"))
+    except RuntimeError as error:  # the kernel died or never started
+        return Result(notebook, "failed", time.monotonic() - started,
+                      error=f"{notebook} stopped: {error}. As far as it got: {folder / notebook}.ipynb; its output: {log}")
+    made = []
+    for path in _figures(notebook, parameters):
+        if path.stat().st_mtime < mark - 1:  # of an earlier version of the notebook
+            path.unlink()
+            path.with_suffix(".png").unlink(missing_ok=True)
+        else:
+            made.append(path.stem)
+    result = Result(notebook, "executed", time.monotonic() - started, made)
+    with atomic(_stamp(folder, notebook)) as temporary:
+        temporary.write_text(json.dumps({"fingerprint": stale, "root": str(figures_root()), "figures": made,
+                                         "seconds": result.seconds}))
+    return result
+
+
+def run(values: dict[str, dict], build: Path = BUILD, *, jobs: int = 1, force: bool = False,
+        bar: bool = False) -> list[Result]:
+    """Execute notebooks, ``{name: parameters}``, ``jobs`` at a time; none is begun after a failure.
+
+    A notebook waits for those that it needs, where they are run as well.
+    """
+    os.environ["SALIENCY_QUIET"] = "1"  # kernels inherit it: no progress bars in executed notebooks
+    if jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+    results: dict[str, Result] = {}
+    waiting, running = list(values), {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            failed = any(r.status == "failed" for r in results.values())
+            for name in list(waiting):
+                blockers = {other for other in values if other[:2] in needs(name) and other not in results}
+                if not failed and not blockers and len(running) < jobs:
+                    waiting.remove(name)
+                    folder = build / values[name]["profile"]
+                    running[pool.submit(execute, name, values[name], folder, force=force, bar=bar)] = name
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                results[running.pop(future)] = future.result()
+    return [results.get(name, Result(name, "not reached")) for name in values]
+
+
+def table(results: list[Result]) -> str:
+    """The closing table: notebook, seconds, figures, status."""
+    width = max(map(len, [r.notebook for r in results] + ["notebook"]))
+    rows = [f"{'notebook':{width}}  seconds  figures  status"]
+    rows += [f"{r.notebook:{width}}  {r.seconds:7.1f}  {len(r.figures):7d}  {r.status}" for r in results]
+    return "\n".join(rows)

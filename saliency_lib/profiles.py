@@ -1,0 +1,77 @@
+"""Profiles: YAML files of notebook parameters, and what parameters a notebook has."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from saliency_lib.paths import PROJECT
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+def names() -> list[str]:
+    """Profiles that there are, by file name."""
+    return sorted(path.stem for path in (NOTEBOOKS / "profiles").glob("*.yaml"))
+
+
+def notebooks() -> list[str]:
+    """Notebooks by number, ``01_train_ensembles`` and so on."""
+    return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def read_notebook(name: str) -> nbformat.NotebookNode:
+    """The source of a notebook."""
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def parameters(name: str) -> dict:
+    """Names and default values in a notebook's one cell tagged ``parameters``, which holds literals only.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one such cell, or a value is not a literal.
+    """
+    cells = [cell for cell in read_notebook(name).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ValueError(f"{name} has {len(cells)} cells tagged 'parameters'; exactly one is needed")
+    found = {}
+    for statement in ast.parse(cells[0].source).body:
+        if not isinstance(statement, ast.Assign):
+            raise ValueError(f"{name}: the parameters cell holds more than assignments (line {statement.lineno})")
+        found[statement.targets[0].id] = ast.literal_eval(statement.value)
+    return found
+
+
+def load(profile: str) -> dict[str, dict]:
+    """Parameters of every notebook in a profile, ``{notebook: {name: value}}``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile, notebook or parameter, by name.
+    """
+    if profile not in names():
+        raise ValueError(f"unknown profile {profile!r}; one of {names()}")
+    content = yaml.safe_load((NOTEBOOKS / "profiles" / f"{profile}.yaml").read_text()) or {}
+    unknown = sorted(set(content) - set(notebooks()))
+    if unknown:
+        raise ValueError(f"profile {profile} names notebooks that do not exist: {', '.join(unknown)}")
+    for notebook, values in content.items():
+        check(notebook, values, f"profile {profile}")
+    return {notebook: {"profile": profile, **content.get(notebook, {})} for notebook in notebooks()}
+
+
+def check(notebook: str, values: dict, source: str) -> None:
+    """Raise ValueError for the first value that is not a parameter of the notebook, or of another type than its own."""
+    own = parameters(notebook)
+    for name, value in values.items():
+        if name not in own:
+            raise ValueError(f"{source}: {notebook} has no parameter {name!r}; it has {', '.join(own)}")
+        default = own[name]
+        number = isinstance(default, float) and type(value) is int
+        if default is not None and value is not None and type(value) is not type(default) and not number:
+            raise ValueError(f"{source}: {name}={value!r} of {notebook} should be {type(default).__name__}, "
+                             f"like its default {default!r}")
