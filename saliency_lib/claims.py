@@ -68,12 +68,12 @@ def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
 
 
 def verdicts(folder: Path) -> dict[str, dict]:
-    """Verdicts in the figures' JSON of one profile, by claim; each carries the id of its ``figure``."""
+    """Verdicts in the figures' JSON of one profile, in the order of claims.csv; each has the id of its ``figure``."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         for verdict in json.loads(path.read_text()).get("verdicts", []):
             found[verdict["claim"]] = verdict | {"figure": path.stem}
-    return found
+    return {claim: found[claim] for claim in all_claims() if claim in found}
 
 
 def markdown(folder: Path) -> str:
