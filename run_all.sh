@@ -30,7 +30,7 @@ set_up() { # makes .venv from requirements.lock; a half-made one is completed by
   local python free log=$root/build/setup.log
   mkdir -p "$root/build" 2>/dev/null || fail "cannot write in $root; copy the project to a folder of your own."
   free=$(df -Pk "$root" | awk 'NR == 2 { print int($4 / 1048576) }')
-  if ((free < ${SALIENCY_NEED_GB:-$need_gb})); then
+  if ((free < need_gb)); then
     fail "the disk of $root has $free GB free, the environment needs $need_gb GB; free some space and run again."
   fi
   "$venv/bin/python" -c '' 2>/dev/null || {

@@ -121,13 +121,13 @@ def _cmnist(split: str, root: Path) -> dict[str, Tensor]:
     for digit in range(10):
         rows = mnist.labels == digit
         thing[rows] = (torch.arange(int(rows.sum())) + digit) % 10
-    background = torch.empty_like(mnist.labels)
+    ink = F.pad(mnist.images, (2, 2, 2, 2)).short()
+    images = torch.empty(len(mnist), 3, 32, 32, dtype=torch.uint8)
     for k in range(10):
-        rows, pictures = thing == k, (cifar.labels == k).nonzero().squeeze(1)
-        background[rows] = pictures[torch.arange(int(rows.sum())) % len(pictures)]
-    ink = F.pad(mnist.images, (2, 2, 2, 2)).float() / 255
-    images = (ink * 255 + (1 - ink) * cifar.images[background].float()).round().to(torch.uint8)
-    return {"images": images, "labels": mnist.labels, "masks": ink[:, 0] > 0.5}
+        rows, pictures = (thing == k).nonzero().squeeze(1), (cifar.labels == k).nonzero().squeeze(1)
+        behind = cifar.images[pictures[torch.arange(len(rows)) % len(pictures)]].int()
+        images[rows] = ((255 * ink[rows].int() + (255 - ink[rows].int()) * behind) / 255).round().to(torch.uint8)
+    return {"images": images, "labels": mnist.labels, "masks": ink[:, 0] > 127}
 
 
 def _own_images(name: str, split: str, n: int | None, size: int | None) -> ImageData:

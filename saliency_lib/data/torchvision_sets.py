@@ -31,7 +31,7 @@ class TorchvisionSet:
 
     def make(self, root: Path, train: bool, download: bool):
         arguments = {"split": "train" if train else "val", **self.arguments} if self.arguments else {"train": train}
-        return getattr(torchvision.datasets, self.cls)(root, download=download, **arguments)
+        return getattr(torchvision.datasets, self.cls)(root, download=download, **arguments)  # brings both splits
 
 
 SETS = {
@@ -43,52 +43,51 @@ SETS = {
 IMAGENETTE_FILES = {"train": 9469, "val": 3925}
 
 
-def _check(name: str, root: Path) -> None:
-    """Raise :class:`DataError` for the first file under ``root`` that is missing or of the wrong size."""
+def _flaw(name: str, root: Path) -> str | None:
+    """What is missing or of the wrong size under ``root``, by file; None if the data set is whole."""
     base = root / SETS[name].folder
-    advice = f"remove {base} and run again to download it, or copy a whole one there"
     if name in ("fashion_mnist", "mnist"):
         for file, size in IDX_BYTES.items():
             path = base / "raw" / file
             found = path.stat().st_size if path.exists() else 0
             if found != size:
-                raise DataError(f"{path} has {found:,} bytes in place of {size:,}: {advice}")
+                return f"{path} has {found:,} bytes in place of {size:,}"
     elif name == "cifar10":
         cls = torchvision.datasets.CIFAR10
         for file, md5 in cls.train_list + cls.test_list:
             if not torchvision.datasets.utils.check_integrity(base / file, md5):
-                raise DataError(f"{base / file} is missing or corrupt (wrong checksum): {advice}")
+                return f"{base / file} is missing or corrupt (wrong checksum)"
     else:
         for split, files in IMAGENETTE_FILES.items():
             found = len(list((base / split).glob("*/*.JPEG")))
             if found != files:
-                raise DataError(f"{base / split} has {found:,} images in place of {files:,}: {advice}")
+                return f"{base / split} has {found:,} images in place of {files:,}"
+    return None
 
 
 def _download(name: str, root: Path) -> None:
     """Fetch the data set with torchvision into a temporary folder; move it into ``root`` once it is whole."""
     source = SETS[name]
-    wanted = f"put torchvision's {source.folder} under {root}, or images under {root / name}/{{train,val}}/<class>/"
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
             source.make(Path(temporary), train=True, download=True)
-            if name == "imagenette":  # its other split is in the same archive
-                pass
-            _check(name, Path(temporary))
+            if flaw := _flaw(name, Path(temporary)):
+                raise OSError(f"it ended early: {flaw}")
             shutil.move(Path(temporary) / source.folder, root / source.folder)
-    except DataError:
-        raise
     except Exception as error:  # torchvision raises many kinds: URLError, RuntimeError, OSError, EOFError
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} is not under {root} and could not be downloaded ({reason}): {wanted}") from error
+        raise DataError(f"{name} is not under {root} and could not be downloaded ({reason}): put torchvision's "
+                        f"{source.folder} there, or images under {root / name}/{{train,val}}/<class>/") from error
 
 
 def read(name: str, train: bool, root: Path, size: int) -> dict[str, Tensor]:
     """Images (n, c, h, w) uint8 at their stored size (Imagenette: at ``size``) and labels (n,) of a set under ``root``."""
     if not (root / SETS[name].folder).is_dir():
         _download(name, root)
-    _check(name, root)
+    elif flaw := _flaw(name, root):
+        raise DataError(f"{flaw}: remove {root / SETS[name].folder} and run again to download it, or copy a whole one "
+                        "there")
     if name == "imagenette":
         _, files = folders.listing(folders.split_folder(root / SETS[name].folder, "train" if train else "val"))
         return folders.read(name, files, size, 3)

@@ -1,0 +1,46 @@
+"""What all tests share: nothing of theirs lands in the checkout, and real data is used only where a test asks for it."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REAL_DATA = os.environ.pop("SALIENCY_DATA", None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def store(tmp_path_factory):
+    """A store of trained networks and caches of the session's own."""
+    folder = tmp_path_factory.mktemp("store")
+    os.environ["SALIENCY_STORE"] = str(folder)
+    os.environ["SALIENCY_QUIET"] = "1"
+    return folder
+
+
+@pytest.fixture
+def real_data(monkeypatch):
+    """The folder of the papers' data sets, or skip."""
+    if not REAL_DATA or not Path(REAL_DATA).is_dir():
+        pytest.skip("SALIENCY_DATA does not point at real data sets")
+    monkeypatch.setenv("SALIENCY_DATA", REAL_DATA)
+    return Path(REAL_DATA)
+
+
+@pytest.fixture(autouse=True)
+def global_state_untouched():
+    """No test, so nothing of the library, may leave PyTorch's global generator or defaults changed."""
+    before, kind = torch.random.get_rng_state(), torch.get_default_dtype()
+    yield
+    after = torch.random.get_rng_state()
+    torch.random.set_rng_state(before)
+    assert torch.equal(before, after), "the global random state moved"
+    assert torch.get_default_dtype() == kind
+
+
+def tiny_net(seed: int = 0, **options):
+    """A small trained-looking network in eval mode: the tests' stand-in for a member."""
+    from saliency_lib import models
+    from saliency_lib.randomness import seeded
+    with seeded(seed):
+        return models.build(options.pop("name", "resnet_small"), 10, size=options.pop("size", 16), **options).eval()

@@ -1,0 +1,245 @@
+"""Data sets: embedded ones are deterministic and true to their sources; files are read whole or refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from saliency_lib import data
+from saliency_lib.data import embedded, torchvision_sets
+from saliency_lib.paths import store_root
+
+
+def pictures(folder, split, classes=("a", "b", "c"), n=6, size=(40, 30), mode="RGB"):
+    """A tree of images whose grey level tells their class."""
+    for k, name in enumerate(classes):
+        (folder / split / name).mkdir(parents=True)
+        for i in range(n):
+            colour = (20 * k + 10,) * 3 if mode == "RGB" else 20 * k + 10
+            Image.new(mode, size, colour).save(folder / split / name / f"{i}.png")
+
+
+def idx_files(folder, broken=None):
+    """Files of MNIST's layout and size; the first three pixels of an image are its number, its label number % 10."""
+    folder.mkdir(parents=True)
+    for prefix, n in (("train", 60000), ("t10k", 10000)):
+        pixels = np.zeros((n, 28, 28), np.uint8)
+        number = np.arange(n)
+        pixels[:, 0, 0], pixels[:, 0, 1], pixels[:, 0, 2] = number // 65536, number // 256 % 256, number % 256
+        head = np.array([0x00000803, n, 28, 28], ">i4").tobytes()
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
+        head = np.array([0x00000801, n], ">i4").tobytes()
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(head + (number % 10).astype(np.uint8).tobytes())
+    if broken:
+        path = folder / broken
+        path.write_bytes(path.read_bytes()[:-100])
+
+
+def numbers(images):
+    return (images[:, 0, 0, :3].long() * torch.tensor([65536, 256, 1])).sum(1)
+
+
+@pytest.mark.parametrize("name,size", [("digits", 8), ("photodigits", 32), ("photodigits", 64)])
+def test_embedded_sets_have_the_constants_that_normalise_them(name, size):
+    train = data.load(name, "train", size=size)
+    x = train.inputs()
+    assert x.dtype == torch.float32 and train.images.dtype == torch.uint8 and train.labels.dtype == torch.int64
+    assert train.images.shape[2:] == (size, size)
+    assert x.mean((0, 2, 3)).abs().max() < 0.01 and (x.std((0, 2, 3)) - 1).abs().max() < 0.03
+
+
+def test_digits_are_scikit_learns_and_split_by_scan():
+    train, val = (data.load("digits", split) for split in ("train", "val"))
+    original = load_digits()
+    ours = torch.cat([train.images, val.images]).flatten(1).float().div(255 / 16).round().long()
+    theirs = torch.from_numpy(original.images).flatten(1).long()
+    assert len(train) + len(val) == len(theirs) == 1797
+    assert sorted(map(tuple, ours.tolist())) == sorted(map(tuple, theirs.tolist()))
+    assert np.array_equal(np.sort(torch.cat([train.labels, val.labels]).numpy()), np.sort(original.target))
+
+
+def test_photodigits_do_not_depend_on_how_many_are_asked_for():
+    few, more = data.load("photodigits", "val", n=20), data.load("photodigits", "val", n=50)
+    assert torch.equal(few.images, more.images[:20]) and torch.equal(few.masks, more.masks[:20])
+    again = embedded.photodigits("val", 20)
+    assert torch.equal(again["images"], few.images)
+    assert not torch.equal(few.images, data.load("photodigits", "train", n=20).images)
+
+
+def test_photodigits_masks_lie_on_one_colour_that_stands_out():
+    """Where the ink is full the colour is the digit's own; the background differs from it in luma on average."""
+    val = data.load("photodigits", "val", n=100, size=64)
+    luma = (val.images.float() / 255 * embedded.LUMA.view(1, 3, 1, 1)).sum(1)
+    assert 0.05 < val.masks.float().mean() < 0.5
+    for image, mask in zip(luma, val.masks):
+        core = torch.nn.functional.avg_pool2d(mask[None].float(), 5, 1, 2)[0] == 1
+        if core.sum() > 5:
+            assert image[core].std() < 0.06
+        outside = ~(torch.nn.functional.max_pool2d(mask[None].float(), 9, 1, 4)[0] > 0)
+        assert (image[mask].median() - image[outside].mean()).abs() > 0.1
+
+
+def test_cache_is_used_and_made_again_when_it_is_broken():
+    first = data.load("photodigits", "val", n=7)
+    files = sorted((store_root() / "cache").glob("photodigits-*"), key=lambda p: p.stat().st_mtime)
+    written = files[-1].read_bytes()
+    files[-1].write_bytes(written[:100])
+    again = data.load("photodigits", "val", n=7)
+    assert torch.equal(first.images, again.images) and again.masks.dtype == torch.bool
+    assert files[-1].read_bytes() == written
+
+
+@given(st.integers(0, 255), st.integers(0, 255))
+def test_normalising_follows_mean_and_std(a, b):
+    digits = data.load("digits", "val", n=3)
+    x = digits.normalise(torch.tensor([[[[a, b]]]], dtype=torch.uint8))
+    expected = (torch.tensor([[[[a, b]]]]) / 255 - digits.mean) / digits.std
+    torch.testing.assert_close(x, expected.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_taking_keeps_images_labels_and_masks_together():
+    val = data.load("photodigits", "val", n=10)
+    some = val.take([3, 1])
+    assert len(some) == 2 and torch.equal(some.images[0], val.images[3])
+    assert torch.equal(some.labels, val.labels[[3, 1]]) and torch.equal(some.masks[1], val.masks[1])
+    assert val.pictures().shape == (10, 32, 32, 3) and data.load("digits", "val", n=2).pictures().shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (("nosuch", "train"), "unknown data set 'nosuch'"), (("digits", "test"), "no split 'test'"),
+    (("digits", "val", 361), "there are 360"), (("digits", "val", 0), "n=0")])
+def test_bad_arguments_get_a_sentence(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.load(*arguments)
+
+
+def test_fashion_mnist_has_the_papers_split(tmp_path):
+    idx_files(tmp_path / "FashionMNIST" / "raw")
+    train, val, test = (data.load("fashion_mnist", split, root=tmp_path) for split in ("train", "val", "test"))
+    assert (len(train), len(val), len(test)) == (48000, 12000, 10000)
+    both = torch.cat([numbers(train.images), numbers(val.images)])
+    assert torch.equal(both.sort().values, torch.arange(60000))
+    assert torch.equal(numbers(train.images) % 10, train.labels)
+    assert train.labels.bincount().min() > 4600, "the split is shuffled"
+
+
+@pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_truncated_files_are_refused_by_name(tmp_path, file):
+    idx_files(tmp_path / "MNIST" / "raw", broken=file)
+    with pytest.raises(data.DataError, match=rf"{file} has [\d,]+ bytes in place of .*run again to download"):
+        data.load("mnist", "train", root=tmp_path)
+
+
+def test_wrong_labels_are_refused(tmp_path):
+    idx_files(tmp_path / "MNIST" / "raw")
+    path = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xfe")
+    with pytest.raises(data.DataError, match="labels from 0 to 254"):
+        data.load("mnist", "train", root=tmp_path)
+
+
+def download(broken=None, missing=None, failure=None):
+    """A stand-in for torchvision's download that brings all files but what it is told to spoil."""
+    def fetch(self):
+        raw = Path(self.root) / "MNIST" / "raw"
+        idx_files(raw, broken)
+        if missing:
+            (raw / missing).unlink()
+        if failure:
+            raise RuntimeError(failure)
+    return fetch
+
+
+@pytest.mark.parametrize("spoilt,message", [
+    ({"missing": "t10k-images-idx3-ubyte", "failure": "connection reset by peer"}, "connection reset by peer"),
+    ({"missing": "train-images-idx3-ubyte"}, "not found"),
+    ({"broken": "t10k-images-idx3-ubyte"}, "it ended early: .*t10k-images-idx3-ubyte has")])
+def test_half_a_download_never_counts(tmp_path, monkeypatch, spoilt, message):
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download(**spoilt))
+    with pytest.raises(data.DataError, match=f"mnist is not under .* could not be downloaded .*{message}.*: put"):
+        data.load("mnist", "train", root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", download())
+    assert len(data.load("mnist", "val", root=tmp_path)) == 10000
+    assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
+
+
+def test_cifar10_with_a_broken_batch_is_refused_by_name(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"junk")
+    with pytest.raises(data.DataError, match="data_batch_1 is missing or corrupt"):
+        data.load("cifar10", "train", root=tmp_path)
+
+
+def test_imagenette_that_is_not_whole_is_refused(tmp_path):
+    (tmp_path / "imagenette2-160" / "train" / "n01440764").mkdir(parents=True)
+    with pytest.raises(data.DataError, match="train has 0 images in place of 9,469"):
+        data.load("imagenette", "train", root=tmp_path)
+
+
+def test_any_set_is_read_from_a_tree_of_folders(tmp_path):
+    pictures(tmp_path / "cifar10", "train")
+    pictures(tmp_path / "cifar10", "test", n=2)
+    train, val = (data.load("cifar10", split, root=tmp_path) for split in ("train", "val"))
+    assert (len(train), len(val)) == (18, 6) and train.shape == (3, 32, 32) and train.classes == ("a", "b", "c")
+    assert torch.equal(train.images[:, 0, 0, 0].long(), 20 * train.labels + 10)
+    assert len(train.labels[:9].unique()) == 3, "the first images are a sample of all classes"
+    assert data.DATASETS["imagenette"].size == 128
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_ones_own_images(tmp_path, splits):
+    if splits:
+        pictures(tmp_path, "train")
+        pictures(tmp_path, "val", n=1)
+    else:
+        pictures(tmp_path.parent, tmp_path.name, n=10)
+    train, val = (data.load(f"folder:{tmp_path}", split, size=24) for split in ("train", "val"))
+    assert (len(train), len(val)) == ((18, 3) if splits else (24, 6))
+    assert train.shape == (3, 24, 24)
+    assert train.inputs().mean().abs() < 1e-3 and torch.equal(train.mean, val.mean)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
+def test_every_kind_of_picture_is_read(tmp_path, mode):
+    suffix = "tif" if mode == "CMYK" else "png"
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            Image.new(mode, (9, 30)).save(tmp_path / name / f"{i}.{suffix}")
+    assert data.load(f"folder:{tmp_path}", "train", size=16).shape == (3, 16, 16)
+
+
+def test_broken_pictures_and_empty_folders_are_refused_by_name(tmp_path):
+    with pytest.raises(data.DataError, match="is not a folder"):
+        data.load(f"folder:{tmp_path}/none", "train")
+    with pytest.raises(data.DataError, match="holds no images"):
+        data.load(f"folder:{tmp_path}", "train")
+    pictures(tmp_path.parent, tmp_path.name)
+    (tmp_path / "a" / "broken.png").write_bytes((tmp_path / "a" / "0.png").read_bytes()[:40])
+    with pytest.raises(data.DataError, match="broken.png cannot be read as an image"):
+        data.load(f"folder:{tmp_path}", "train")
+
+
+def test_cmnist_spreads_backgrounds_evenly_over_digits(tmp_path):
+    idx_files(tmp_path / "MNIST" / "raw")
+    names = [f"{k}" for k in range(10)]
+    pictures(tmp_path / "cifar10", "train", names, n=3, size=(32, 32))
+    pictures(tmp_path / "cifar10", "test", names, n=3, size=(32, 32))
+    val = data.load("cmnist", "val", root=tmp_path)
+    assert val.shape == (3, 32, 32) and val.masks.shape == (10000, 32, 32)
+    background = (val.images[:, 0, 31, 31].long() - 10) // 20
+    counts = torch.stack([(background[val.labels == k]).bincount(minlength=10) for k in range(10)])
+    assert (counts == 100).all()
+    white = val.images.permute(0, 2, 3, 1)[val.masks].float()
+    assert len(white) and white.min() > 120
+
+
+def test_every_named_set_has_its_loader():
+    assert set(torchvision_sets.SETS) | {"digits", "photodigits", "cmnist"} == set(data.DATASETS)

@@ -1,0 +1,215 @@
+"""An ensemble is files: trained once, resumed after a kill, never half-written, safe with two processes."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import pytest
+import torch
+
+from saliency_lib import ensembles, members, training
+from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.training import Recipe
+
+RECIPE = Recipe(epochs=1, batch_size=64)
+SPEC = EnsembleSpec("digits", "convnet-w4-d1-max", n_members=3, n_train=200, n_val=50, recipe=RECIPE)
+SCRIPT = """
+import torch
+torch.set_num_threads({threads})
+from saliency_lib import ensembles
+from saliency_lib.training import Recipe
+spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=Recipe(epochs=6, batch_size=64))
+ensembles.get(spec)
+print(spec.key)
+"""
+
+
+@pytest.fixture
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path))
+    return tmp_path / "ensembles"
+
+
+def weights(ensemble):
+    return [torch.cat([v.flatten().double() for v in member.state_dict().values()]) for member in ensemble]
+
+
+def test_members_differ_and_repeat(own_store):
+    first = ensembles.get(SPEC)
+    assert len(first) == 3 and all(not member.training for member in first)
+    a, b, c = weights(first)
+    assert not torch.equal(a, b) and not torch.equal(b, c)
+    for path in own_store.rglob("member-*"):
+        path.unlink()
+    assert all(torch.equal(x, y) for x, y in zip(weights(ensembles.get(SPEC)), (a, b, c)))
+
+
+def test_a_member_is_what_fit_makes_of_its_seeds(own_store):
+    train, _ = ensembles.splits(SPEC)
+    init, order = SPEC.seeds(1)
+    model = ensembles.build(SPEC, init, 10, train.shape)
+    training.fit(model, train, SPEC.recipe, order)
+    ours = torch.cat([v.flatten().double() for v in model.state_dict().values()])
+    assert torch.equal(ours, weights(ensembles.get(SPEC))[1])
+
+
+def test_only_what_is_missing_is_trained(own_store, monkeypatch):
+    trained = []
+    real = ensembles.train_member
+    monkeypatch.setattr(ensembles, "train_member", lambda s, i, p: trained.append(i) or real(s, i, p))
+    ensembles.get(dataclasses.replace(SPEC, n_members=2))
+    ensembles.get(SPEC)
+    ensembles.get(SPEC)
+    assert trained == [0, 1, 2]
+
+
+@pytest.mark.parametrize("change", [
+    {"dataset": "photodigits"}, {"model": "convnet-w5-d1-max"}, {"n_train": 201}, {"n_val": 51}, {"size": 9},
+    {"norm": "batch"}, {"activation": "tanh"}, {"vary": "init"}, {"trained": False}, {"seed": 1},
+    *({"recipe": dataclasses.replace(RECIPE, **r)} for r in (
+        {"epochs": 2}, {"batch_size": 65}, {"lr": 0.02}, {"schedule": "sgd_step"}, {"label_seed": 3}, {"momentum": 0.8},
+        {"augment": "flip_crop"}, {"weight_decay": 0.1}, {"bfloat16": True}, {"channels_last": False}))])
+def test_the_key_follows_all_that_decides_the_weights(change):
+    assert dataclasses.replace(SPEC, **change).key != SPEC.key
+
+
+def test_the_key_does_not_follow_the_number_of_members_and_every_field_is_covered():
+    assert dataclasses.replace(SPEC, n_members=9).key == SPEC.key
+    assert SPEC.recipe.lr == training.max_lr(SPEC.model)
+
+
+def test_what_varies():
+    fixed, order = dataclasses.replace(SPEC, vary="order"), dataclasses.replace(SPEC, vary="init")
+    assert len({fixed.seeds(i)[0] for i in range(9)}) == 1 and len({fixed.seeds(i)[1] for i in range(9)}) == 9
+    assert len({order.seeds(i)[0] for i in range(9)}) == 9 and len({order.seeds(i)[1] for i in range(9)}) == 1
+    assert fixed.seeds(0) == SPEC.seeds(0)
+
+
+def test_untrained_members_have_their_initial_weights(own_store):
+    spec = dataclasses.replace(SPEC, trained=False, n_members=1)
+    net = ensembles.get(spec)[0]
+    fresh = ensembles.build(spec, spec.seeds(0)[0], 10, (1, 8, 8))
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), fresh.parameters()))
+
+
+def test_record_and_manifest_tell_the_truth(own_store):
+    ensemble = ensembles.get(SPEC)
+    _, val = ensembles.splits(SPEC)
+    for i, record in enumerate(ensemble.records):
+        assert record["accuracy"] == pytest.approx(training.accuracy(ensemble[i], val))
+        assert (record["init_seed"], record["order_seed"]) == SPEC.seeds(i)
+    manifest = json.loads((own_store / SPEC.key / "manifest.json").read_text())
+    assert manifest["members"] == ensemble.records and manifest["spec"]["recipe"]["lr"] == SPEC.recipe.lr
+    assert ensemble.bytes == sum(p.stat().st_size for p in (own_store / SPEC.key).glob("*.safetensors"))
+
+
+def flip_a_weight(raw):
+    return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
+
+
+@pytest.mark.parametrize("damage,reason", [(lambda raw: raw[:300], "cannot be read"), (lambda raw: b"", "cannot be read"),
+                                           (lambda raw: raw[:-40], "cannot be read"), (flip_a_weight, "checksum")])
+def test_a_corrupt_member_is_named_and_trained_again(own_store, damage, reason):
+    before = weights(ensembles.get(SPEC))
+    path = own_store / SPEC.key / "member-001.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(members.CorruptMember, match=f"member-001.safetensors .*{reason}"):
+        members.load(path, SPEC.key)
+    with pytest.warns(UserWarning, match=f"member-001.safetensors .*{reason}.*training it again"):
+        again = ensembles.get(SPEC)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(again)))
+
+
+def test_a_member_of_another_ensemble_is_refused(own_store):
+    other = dataclasses.replace(SPEC, seed=5)
+    ensembles.get(SPEC)
+    ensembles.get(other)
+    (own_store / SPEC.key / "member-000.safetensors").write_bytes((own_store / other.key / "member-000.safetensors").read_bytes())
+    with pytest.warns(UserWarning, match=f"belongs to {other.key}"):
+        ensembles.get(SPEC)
+
+
+def test_a_temporary_file_is_not_a_member(own_store):
+    folder = own_store / SPEC.key
+    folder.mkdir(parents=True)
+    (folder / ".member-000.safetensors.1-ab.tmp").write_bytes(b"half")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(ensembles.get(SPEC)) == 3
+
+
+def start(threads=1):
+    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(threads=threads)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
+    undisturbed = start()
+    key = undisturbed.communicate(timeout=300)[0].strip()
+    whole = {p.name: members.load(p, key) for p in sorted((own_store / key).glob("member-*"))}
+    for path in (own_store / key).iterdir():
+        path.unlink()
+    victim, deadline = start(), time.monotonic() + 120
+    while len(list((own_store / key).glob("member-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    kept = {p.name: p.stat().st_mtime_ns for p in (own_store / key).glob("member-*")}
+    assert 2 <= len(kept) < 6
+    assert start().communicate(timeout=300)[0].strip() == key
+    assert all((own_store / key / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), "kept, not trained again"
+    for name, state in whole.items():
+        again = members.load(own_store / key / name, key)
+        assert all(torch.equal(state[k], again[k]) for k in state)
+
+
+def test_two_processes_share_the_work(own_store):
+    one, two = start(), start()
+    outputs = [p.communicate(timeout=300) for p in (one, two)]
+    assert one.returncode == two.returncode == 0, outputs
+    key = outputs[0][0].strip()
+    manifest = json.loads((own_store / key / "manifest.json").read_text())
+    assert [m["member"] for m in manifest["members"]] == list(range(6))
+    assert not list((own_store / key).glob("*.tmp"))
+
+
+def test_a_member_that_another_process_is_at_is_waited_for(own_store, monkeypatch):
+    """The lock is held; once it is let go the member is found whole and not trained again."""
+    from filelock import FileLock
+    ensembles.get(SPEC)
+    path = own_store / SPEC.key / "member-002.safetensors"
+    raw = path.read_bytes()
+    path.unlink()
+    lock = FileLock(own_store / SPEC.key / ".member-002.lock")
+    lock.acquire()
+
+    def finish(seconds):
+        path.write_bytes(raw)
+        lock.release()
+
+    monkeypatch.setattr(ensembles.time, "sleep", finish)
+    monkeypatch.setattr(ensembles, "train_member", lambda *a: pytest.fail("trained twice"))
+    assert len(ensembles.get(SPEC)) == 3
+
+
+def test_bad_specs_get_a_sentence(own_store):
+    with pytest.raises(ValueError, match="unknown vary 'all'"):
+        dataclasses.replace(SPEC, vary="all")
+    with pytest.raises(ValueError, match="at least one member, not n_members=0"):
+        dataclasses.replace(SPEC, n_members=0)
+    with pytest.raises(ValueError, match="unknown executor 'cluster'"):
+        ensembles.get(SPEC, executor="cluster")
+    with pytest.raises(IndexError, match="member 3 of an ensemble of 3"):
+        ensembles.get(SPEC)[3]
+
+
+def test_a_member_that_fails_to_train_leaves_no_file(own_store):
+    spec = dataclasses.replace(SPEC, recipe=Recipe("sgd_step", epochs=1, lr=1e30))
+    with pytest.raises(FloatingPointError):
+        ensembles.get(spec)
+    assert not list((own_store / spec.key).glob("*member-*.safetensors*"))

@@ -1,0 +1,72 @@
+"""Intervals: equal to closed forms, and they cover."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from saliency_lib import estimates
+from saliency_lib.estimates import Estimate
+
+VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
+
+
+@given(VALUES)
+def test_jackknife_of_a_mean_is_students_interval(values):
+    x = np.array(values)
+    ours = estimates.student(x)
+    half = stats.t.ppf(0.975, len(x) - 1) * stats.sem(x)
+    np.testing.assert_allclose(ours, (x.mean(), x.mean() - half, x.mean() + half), atol=1e-8, rtol=1e-8)
+
+
+def test_jackknife_with_groups_of_unequal_size_covers_a_mean():
+    rng, covered = np.random.default_rng(0), 0
+    sizes = np.array([3, 3, 2, 2, 2])
+    group = np.repeat(np.arange(5), sizes)
+    for _ in range(1000):
+        x = rng.normal(size=sizes.sum())
+        e = estimates.jackknife(x.mean(), [x[group != g].mean() for g in range(5)], sizes)
+        covered += e.low <= 0 <= e.high
+    assert abs(covered / 1000 - 0.95) < 0.03
+
+
+@pytest.mark.parametrize("left_out", [[], [1.0], [1.0, np.nan]])
+def test_too_little_to_tell_is_an_unbounded_interval(left_out):
+    assert estimates.jackknife(1.0, left_out, np.ones(len(left_out))) == Estimate(1.0, -np.inf, np.inf)
+
+
+def test_bootstrap_covers_and_repeats():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for i in range(200):
+        x = rng.normal(size=60)
+        covered += (lambda e: e.low <= 0 <= e.high)(estimates.bootstrap(np.mean, x, seed=i, draws=300))
+    assert 0.89 < covered / 200 <= 1
+    assert estimates.bootstrap(np.mean, x, seed=1) == estimates.bootstrap(np.mean, x, seed=1)
+
+
+def test_bootstrap_resamples_pairs_together():
+    x = np.arange(50.0)
+    low = estimates.bootstrap(lambda a, b: stats.spearmanr(a, b).statistic, x, x).low
+    assert low == pytest.approx(1)
+
+
+def test_proportion_is_wilsons():
+    n, k, z = 40, 3, stats.norm.ppf(0.975)
+    centre, half = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    np.testing.assert_allclose(estimates.proportion(k, n), (k / n, centre - half, centre + half))
+
+
+def test_spread_covers_the_standard_deviation():
+    rng = np.random.default_rng(0)
+    covered = sum((lambda e: e.low <= 2 <= e.high)(estimates.spread(rng.normal(0, 2, 8))) for _ in range(1000))
+    assert abs(covered / 1000 - 0.95) < 0.03
+    assert not np.isfinite(estimates.spread([1.0]).high)
+
+
+def test_ratio_of_certain_and_uncertain_numbers():
+    assert estimates.ratio(Estimate(6, 6, 6), Estimate(3, 3, 3)) == Estimate(2, 2, 2)
+    e = estimates.ratio(Estimate(6, 5.4, 6.6), Estimate(3, 3, 3))
+    assert e.low == pytest.approx(2 * np.exp(-0.1)) and e.high == pytest.approx(2 * np.exp(0.1))
+    assert not np.isfinite(estimates.ratio(Estimate(1, 0, 2), Estimate(0, 0, 0)).high)

@@ -1,0 +1,191 @@
+"""Signal and noise: streaming equals storing, estimates are unbiased, intervals cover."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saliency_lib import attribution, snr
+from saliency_lib.snr import Moments
+
+from conftest import tiny_net
+
+
+def stream(maps):
+    moments = Moments()
+    for m in maps:
+        moments.update(m)
+    return moments
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def synthetic(ratio, members, images=2000, pixels=64, seed=0):
+    """Maps with noise of unit variance and ||mu|| / ||sigma|| = ratio in every image: (members, images, 1, 1, pixels)."""
+    mu = normal(images, 1, 1, pixels, seed=seed + 1)
+    mu = mu / mu.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * ratio * math.sqrt(pixels)
+    return mu + normal(members, images, 1, 1, pixels, seed=seed)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 12), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_streaming_equals_storing(n, offset, scale, seed):
+    maps = offset + scale * normal(n, 3, 2, 4, 4, seed=seed)
+    moments = stream(maps)
+    torch.testing.assert_close(moments.mean, maps.mean(0))
+    torch.testing.assert_close(moments.variance, maps.var(0), rtol=1e-6, atol=1e-9 * (1 + offset**2))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 99))
+def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, seed):
+    parts = [stream(normal(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
+    before = [(p.n, None if p.mean is None else p.mean.clone()) for p in parts]
+    merged, n = Moments(), sum(sizes)
+    for part in parts:
+        merged.merge(part)
+    assert merged.n == n
+    for (count, mean), part in zip(before, parts):
+        assert part.n == count and (mean is None or torch.equal(mean, part.mean))
+    if n:
+        whole = stream([m for i, k in enumerate(sizes) for m in normal(k, 2, 1, 3, 3, seed=seed + i) + 10])
+        torch.testing.assert_close(merged.mean, whole.mean)
+        torch.testing.assert_close(merged.m2, whole.m2, atol=1e-9, rtol=1e-9)
+
+
+def test_taking_a_part_away_undoes_merging():
+    a, b = stream(normal(4, 2, 1, 3, 3)), stream(normal(3, 2, 1, 3, 3, seed=1))
+    rest = Moments().merge(a).merge(b).without(b)
+    assert rest.n == 4
+    torch.testing.assert_close(rest.mean, a.mean)
+    torch.testing.assert_close(rest.m2, a.m2)
+    assert a.without(a).n == 0 and torch.equal(a.without(Moments()).mean, a.mean)
+
+
+@pytest.mark.parametrize("ratio", [0, 0.1, 0.6, 1, 3])
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 30, 100])
+def test_signal_and_noise_are_unbiased(ratio, n):
+    """Means over images lie within 4 of their standard errors of the true ||mu||^2 and ||sigma||^2."""
+    images = 4000 if n < 30 else 600
+    p = snr.powers(stream(synthetic(ratio, n, images)))
+    for found, true in ((p.signal, 64 * ratio**2), (p.noise, 64.0)):
+        assert (found.mean() - true).abs() < 4 * found.std() / math.sqrt(images)
+
+
+@pytest.mark.parametrize("n", [2, 8, 30, 100])
+def test_pure_noise_scores_the_floor_and_debiased_nothing(n):
+    p = snr.powers(stream(synthetic(0, n, 500, pixels=3000)))
+    assert snr.plugin_mean(p) == pytest.approx(1 / math.sqrt(n), rel=0.02)
+    assert snr.debiased_mean(p) < 0.15 / math.sqrt(n)
+    assert (snr.snr_debiased(p) == 0).double().mean() == pytest.approx(0.5, abs=0.1), "half of the images are clipped"
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1, 3])
+def test_the_debiased_ratio_does_not_depend_on_n(ratio):
+    for n in (3, 8, 50):
+        p = snr.powers(stream(synthetic(ratio, n, 300, pixels=400)))
+        assert snr.debiased_mean(p) == pytest.approx(ratio, rel=0.05)
+        assert snr.plugin_mean(p) == pytest.approx(math.sqrt(ratio**2 + 1 / n), rel=0.05)
+
+
+def test_snr_is_equation_5():
+    maps = normal(5, 7, 3, 4, 4)
+    expected = maps.mean(0).flatten(1).norm(dim=1) / maps.std(0).flatten(1).norm(dim=1)
+    torch.testing.assert_close(snr.snr(stream(maps)), expected)
+
+
+@given(st.floats(1e-6, 1e6))
+def test_snr_does_not_depend_on_the_scale_of_maps(scale):
+    maps = normal(4, 2, 1, 3, 3)
+    torch.testing.assert_close(snr.snr_debiased(stream(maps * scale)), snr.snr_debiased(stream(maps)))
+
+
+def test_non_negative_maps_inflate_the_ratio_as_stated():
+    """Pure noise: 0.68 after a ReLU, 1.32 after an absolute value (closed forms of the half-normal)."""
+    noise = normal(40, 50, 1, 1, 4000)
+    relu, absolute = (snr.debiased_mean(snr.powers(stream(f(noise)))) for f in (torch.relu, torch.abs))
+    assert relu == pytest.approx(math.sqrt(1 / (math.pi - 1)), rel=0.02)
+    assert absolute == pytest.approx(math.sqrt(2 / (math.pi - 2)), rel=0.02)
+
+
+def test_jackknife_interval_covers_the_true_ratio():
+    covered, runs = 0, 200
+    for seed in range(runs):
+        m = snr.measure_maps(synthetic(0.6, 12, images=1, pixels=800, seed=7 * seed))
+        e = m.estimate(snr.debiased_mean)
+        covered += e.low <= 0.6 <= e.high
+    assert 0.90 < covered / runs <= 1
+
+
+@pytest.mark.parametrize("n,groups", [(2, 0), (3, 3), (8, 8), (13, 10), (30, 10)])
+def test_groups_of_the_jackknife(n, groups):
+    m = snr.measure_maps(normal(n, 2, 1, 3, 3))
+    assert len(m.without) == groups == len(m.sizes) and (groups == 0 or sum(m.sizes) == n)
+    left = normal(n, 2, 1, 3, 3)[torch.arange(n) % max(groups, 1) != 0]
+    if groups:
+        torch.testing.assert_close(m.without[0].mean, left.mean(0).flatten(1).square().sum(1))
+        torch.testing.assert_close(m.without[0].noise, left.var(0).flatten(1).sum(1))
+
+
+def test_measuring_networks_equals_measuring_their_maps_whatever_the_chunk():
+    nets = [tiny_net(i) for i in range(3)]
+    x, y = normal(7, 3, 16, 16).float(), torch.arange(7)
+    maps = torch.stack([attribution.input_gradient(net, x, y) for net in nets])
+    whole = snr.measure_maps(maps)
+    for chunk in (None, 3, 7):
+        m = snr.measure("input_gradient", nets, x, y, chunk=chunk)
+        torch.testing.assert_close(m.all.mean, whole.all.mean)
+        torch.testing.assert_close(m.without[1].noise, whole.without[1].noise)
+        assert m.estimate(snr.plugin_mean).low == pytest.approx(whole.estimate(snr.plugin_mean).low)
+
+
+def test_the_same_network_twice_has_no_noise():
+    net, x, y = tiny_net(), normal(2, 3, 16, 16).float(), torch.tensor([0, 1])
+    m = snr.measure("input_gradient", [net, net], x, y)
+    assert torch.isinf(snr.snr(m.all)).all() and (m.all.noise == 0).all() and m.clipped == 0
+
+
+def test_mean_maps_of_disjoint_groups():
+    maps = normal(7, 3, 1, 2, 2)
+    p = snr.mean_map_powers(maps, 3)
+    two = torch.stack([maps[:3].mean(0), maps[3:6].mean(0)])
+    assert p.n == 2
+    torch.testing.assert_close(p.noise, two.var(0).flatten(1).sum(1))
+    with pytest.raises(ValueError, match="7 members give 1 disjoint groups of 4"):
+        snr.mean_map_powers(maps, 4)
+
+
+@given(st.floats(0.01, 10), st.floats(0.01, 10))
+def test_members_needed_is_the_least_number_that_reaches_the_goal(one, goal):
+    n = snr.members_needed(one, goal)
+    assert one * math.sqrt(n) >= goal * (1 - 1e-6) and (n == 1 or one * math.sqrt(n - 1) < goal * (1 + 1e-6))
+
+
+def test_members_needed_gives_the_papers_gains():
+    assert snr.members_needed(1, math.sqrt(50)) == 50 and math.sqrt(50) == pytest.approx(7.07, abs=0.01)
+    with pytest.raises(ValueError, match="never reaches 2"):
+        snr.members_needed(0, 2)
+
+
+@given(st.floats(-2, 2), st.floats(0.1, 10))
+def test_slope_of_a_power_law(exponent, factor):
+    x = np.array([1, 2, 4, 8])
+    assert snr.loglog_slope(x, factor * x**exponent) == pytest.approx(exponent, abs=1e-9)
+    assert math.isnan(snr.loglog_slope(x, [1, 2, 0, 3]))
+
+
+def test_bad_input_gets_a_sentence():
+    moments = stream(normal(1, 2, 1, 3, 3))
+    with pytest.raises(ValueError, match="at least two members, not 1"):
+        snr.snr(moments)
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 4, 4\) do not go with"):
+        moments.update(normal(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="do not go with"):
+        moments.merge(stream(normal(1, 3, 1, 3, 3)))
+    with pytest.raises(ValueError, match="at least two members, not 1"):
+        snr.measure("input_gradient", [tiny_net()], normal(1, 3, 16, 16).float(), torch.tensor([0]))

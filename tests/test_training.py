@@ -1,0 +1,176 @@
+"""The training loop: repeatable, complete, honest about failure."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from saliency_lib import data, models, training
+from saliency_lib.randomness import seeded
+from saliency_lib.training import Recipe
+
+TINY = "convnet-w4-d1-max"
+
+
+def digits(n=200):
+    return data.load("digits", "train", n=n)
+
+
+def fresh(seed=0, name=TINY):
+    with seeded(seed):
+        return models.build(name, 10, 1, size=8)
+
+
+def fitted(recipe, seed=0, train=None, **options):
+    model = fresh()
+    history = training.fit(model, train or digits(), recipe, seed, **options)
+    return model, history
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("recipe", [Recipe(epochs=2, lr=0.01), Recipe("sgd_step", epochs=2, lr=0.01),
+                                    Recipe(epochs=2, lr=0.01, augment="flip_crop")])
+def test_same_seed_same_weights_other_seed_other_weights(recipe):
+    one, two, other = (weights(fitted(recipe, seed)[0]) for seed in (3, 3, 4))
+    assert torch.equal(one, two) and not torch.equal(one, other)
+
+
+def test_dropout_follows_the_seed_too():
+    def run(seed):
+        with seeded(0):
+            model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+        training.fit(model, digits(), Recipe(epochs=1, lr=0.01), seed)
+        return weights(model)
+
+    with seeded(5):
+        first = run(1)
+    with seeded(6):
+        assert torch.equal(first, run(1))
+    assert not torch.equal(first, run(2))
+
+
+def test_an_epoch_shows_every_image_once_in_batches_of_nearly_equal_size():
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(1, 10)
+
+        def forward(self, x):
+            seen.append(x[:, 0, 0, 0].detach().clone())
+            return self.layer(x[:, 0, 0, :1])
+
+    train = digits(130)
+    train.images[:, 0, 0, 0] = torch.arange(130, dtype=torch.uint8)
+    training.fit(Spy(), train, Recipe(epochs=2, batch_size=64, lr=0.01), seed=0)
+    assert [len(batch) for batch in seen] == [44, 43, 43] * 2
+    expected = train.inputs()[:, 0, 0, 0].sort().values
+    for epoch in (seen[:3], seen[3:]):
+        torch.testing.assert_close(torch.cat(epoch).sort().values, expected)
+    assert not torch.equal(torch.cat(seen[:3]), torch.cat(seen[3:])), "each epoch has its own order"
+
+
+def test_sgd_steps_halve_the_rate_after_half_and_five_sixths():
+    model = fresh()
+    optimizer, schedule = training._optimizer(model, Recipe("sgd_step", epochs=30, lr=0.01), steps=300)
+    rates = []
+    for _ in range(300):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates[0] == rates[149] == 0.01 and rates[150] == rates[249] == 0.005 and rates[250] == rates[299] == 0.0025
+
+
+def test_one_cycle_peaks_at_the_given_rate():
+    optimizer, schedule = training._optimizer(fresh(), Recipe(epochs=1, lr=0.02), steps=100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.02, rel=1e-3) and min(rates) > 0
+
+
+def test_permuted_labels_are_a_permutation_and_are_what_is_learnt():
+    train = digits(48)
+    labels = training.permuted(train.labels, seed=1)
+    assert torch.equal(labels.sort().values, train.labels.sort().values) and not torch.equal(labels, train.labels)
+    with seeded(0):
+        model = models.build("convnet-w32-d1-none", 10, 1, size=8)
+    history = training.fit(model, train, Recipe(epochs=80, batch_size=48, lr=0.02, label_seed=1), seed=0)
+    predicted = training.logits(model, train).argmax(1)
+    assert (predicted == labels).float().mean() > 0.95 and history.train_accuracy[-1] > 0.95
+    assert (predicted == train.labels).float().mean() < 0.5
+
+
+def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
+    images = torch.arange(4 * 3 * 16 * 16).remainder(251).to(torch.uint8).view(4, 3, 16, 16)
+    out = training.flip_crop(images, torch.Generator().manual_seed(0))
+    assert out.shape == images.shape and out.dtype == torch.uint8
+    for before, after in zip(images, out):
+        middle = before[:, 4:12, 4:12]
+        windows = [image[:, r:r + 8, c:c + 8] for image in (after, after.flip(2)) for r in range(9) for c in range(9)]
+        assert any(torch.equal(middle, window) for window in windows)
+    assert not torch.equal(out, images)
+
+
+def test_snapshots_and_history():
+    calls = []
+    model, history = fitted(Recipe(epochs=3, lr=0.01), snapshots=(1, 3), val=data.load("digits", "val"),
+                            on_epoch=lambda epoch, h: calls.append((epoch, len(h.loss))))
+    assert calls == [(1, 1), (2, 2), (3, 3)] and sorted(history.snapshots) == [1, 3]
+    assert all(torch.equal(v, history.snapshots[3][k]) for k, v in model.state_dict().items())
+    assert not torch.equal(history.snapshots[1]["0.weight"], history.snapshots[3]["0.weight"])
+    assert history.val_accuracy[-1] == pytest.approx(training.accuracy(model, data.load("digits", "val")))
+    assert not model.training and history.seconds > 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_epoch():
+    with pytest.raises(FloatingPointError, match=r"loss of epoch 1 is (nan|inf): lower the learning rate \(1e\+30\)"):
+        fitted(Recipe("sgd_step", epochs=3, lr=1e30))
+
+
+def test_bfloat16_and_channels_last_are_options_of_the_recipe():
+    settings = training.DEVICE_SETTINGS["cpu"]
+    assert (Recipe(device="cpu").channels_last, Recipe(device="cpu").bfloat16) == tuple(settings.values())
+    assert Recipe(device="cuda").bfloat16 and not Recipe(device="cuda", bfloat16=False).bfloat16
+    half, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=True))
+    full, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=False))
+    assert half[0].weight.dtype == torch.float32
+    assert not torch.equal(weights(half), weights(full))
+    torch.testing.assert_close(weights(half), weights(full), atol=0.05, rtol=0.5)
+
+
+@pytest.mark.parametrize("options,message", [
+    ({"schedule": "sgd"}, "unknown schedule"), ({"augment": "mixup"}, "unknown augment"),
+    ({"device": "tpu"}, "unknown device"), ({"epochs": 0}, "epochs must be at least 1")])
+def test_bad_recipes_get_a_sentence(options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**options)
+
+
+def test_fit_asks_for_a_rate():
+    with pytest.raises(ValueError, match="no learning rate"):
+        fitted(Recipe())
+
+
+def test_evaluation_restores_the_mode_and_ignores_batches():
+    model = fresh().train()
+    val = data.load("digits", "val", n=50)
+    torch.testing.assert_close(training.logits(model, val, 7), training.logits(model, val, 50))
+    assert model.training
+
+
+def test_rates_are_the_best_of_the_stated_sweep():
+    with (Path(__file__).parent / "benchmarks" / "learning_rates.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["accuracy"] != "diverged"]
+    for network, rate in training.MAX_LR.items():
+        swept = {float(r["rate"]): float(r["accuracy"]) for r in rows if r["network"].split("-")[0] == network}
+        assert len(swept) >= 3 and swept[rate] == max(swept.values()), network
+    assert training.max_lr("resnet18") == training.max_lr("resnet_small") == 0.01
