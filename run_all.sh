@@ -44,7 +44,7 @@ set_up() { # makes .venv from requirements.lock; a half-made one is completed by
     >"$log" 2>&1; then
     if grep -qi "no space left" "$log"; then
       fail "the disk filled up during set-up; free some space ($need_gb GB in all) and run again."
-    elif grep -qiE "connection|name resolution|max retries|timed out|proxy" "$log"; then
+    elif grep -qiE "connection|name resolution|max retries|timed out|proxy|from versions: none" "$log"; then
       fail "the package registry cannot be reached; check the network or pip's settings and run again (log: $log)."
     fi
     fail "set-up failed: $(grep -i error "$log" | tail -n 1) (log: $log)"
@@ -54,7 +54,7 @@ set_up() { # makes .venv from requirements.lock; a half-made one is completed by
 
 venv=$root/.venv
 key=$(cat "$root/requirements.lock" "$root/pyproject.toml" | cksum)
-if [[ $(cat "$venv/.complete" 2>/dev/null) != "$key" ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
+if [[ $(cat "$venv/.complete" 2>/dev/null) != "$key" ]] || ! [[ -x $venv/bin/python ]]; then
   set_up
 fi
 exec "$venv/bin/python" -m saliency_lib "$@"

@@ -79,7 +79,13 @@ def spread(values) -> Estimate:
 
 
 def ratio(above: Estimate, below: Estimate) -> Estimate:
-    """Quotient of two independent positive estimates, their relative errors added in quadrature on the log scale."""
-    half = np.hypot(*[(e.high - e.low) / 2 / e.value if e.value else np.inf for e in (above, below)])
-    value = above.value / below.value if below.value else float("nan")
+    """Quotient of two independent positive estimates, their relative errors added in quadrature on the log scale.
+
+    Unbounded where one of them is not positive or its interval is unbounded.
+    """
+    if not (above.value > 0 and below.value > 0 and np.isfinite([*above, *below]).all()):
+        value = above.value / below.value if below.value else float("nan")
+        return Estimate(value, float("-inf"), float("inf"))
+    value = above.value / below.value
+    half = np.hypot(*[(e.high - e.low) / 2 / e.value for e in (above, below)])
     return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -45,4 +45,5 @@ def atomic(path: Path):
                   }.get(error.errno, error.strerror or str(error))
         raise OSError(error.errno, f"cannot write {path}: {reason}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

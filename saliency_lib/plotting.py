@@ -112,19 +112,19 @@ def map_scale(*maps: Tensor) -> float:
 
 def show_map(axes: plt.Axes, values: Tensor, scale: float, title: str = ""):
     """A signed map (h, w), diverging and centred at zero, from -scale to scale."""
-    return show(axes, values.detach().cpu(), title, cmap=SIGNED, vmin=-scale, vmax=scale)
+    return show(axes, values.detach(), title, cmap=SIGNED, vmin=-scale, vmax=scale)
 
 
 def show(axes: plt.Axes, picture, title: str = "", **options):
-    """A picture without axes."""
+    """A picture, (h, w) or (h, w, 3), without axes."""
     axes.set_axis_off()
     axes.set_title(title)
-    return axes.imshow(picture, **options)
+    return axes.imshow(np.asarray(picture.cpu()) if isinstance(picture, Tensor) else picture, **options)
 
 
 def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colour: str, **options) -> None:
     """A line through the values with a band for their 95 % intervals; unbounded intervals are left out."""
-    values, low, high = np.array(estimates, float).T
+    values, low, high = np.array(estimates, float).reshape(-1, 3).T
     axes.plot(x, values, color=colour, label=label, **options)
     bounded = np.isfinite(low) & np.isfinite(high)
     axes.fill_between(x, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.18, lw=0)

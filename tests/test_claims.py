@@ -1,0 +1,102 @@
+"""Verdicts follow from intervals and ranges, and the committed ones are complete and true to their figures."""
+
+import csv
+import json
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from saliency_lib import claims, profiles
+from saliency_lib.__main__ import readme_with_verdicts
+from saliency_lib.claims import AGREES, CANNOT_TELL, DIFFERS, Quantity, judge
+from saliency_lib.estimates import Estimate
+from saliency_lib.paths import PROJECT
+
+QUICK = PROJECT / "figures" / "quick"
+
+
+def quantity(value, low, high, least=-math.inf, most=math.inf):
+    return Quantity("x", Estimate(value, low, high), least, most)
+
+
+@pytest.mark.parametrize("q,verdict", [
+    (quantity(0.5, 0.4, 0.6, most=1), AGREES), (quantity(1.5, 1.4, 1.6, most=1), DIFFERS),
+    (quantity(1, 0.9, 1.1, most=1), CANNOT_TELL), (quantity(2, 1.9, 2.1, 1, 3), AGREES),
+    (quantity(4, 3.1, 5, 1, 3), DIFFERS), (quantity(0, -1, 5, 1, 3), CANNOT_TELL),
+    (quantity(1, -math.inf, math.inf, 0), CANNOT_TELL), (quantity(math.nan, 0, 1, 0), CANNOT_TELL)])
+def test_a_quantity(q, verdict):
+    assert q.verdict == verdict
+
+
+@given(st.floats(-9, 9), st.floats(0, 9), st.floats(0, 9), st.floats(-9, 9))
+def test_opposite_ranges_give_opposite_verdicts(value, below, above, bound):
+    estimate = Estimate(value, value - below, value + above)
+    assume(bound not in estimate)
+    up, down = Quantity("x", estimate, low=bound).verdict, Quantity("x", estimate, high=bound).verdict
+    assert {up, down} in ({AGREES, DIFFERS}, {CANNOT_TELL})
+
+
+def test_a_claim_of_several_quantities():
+    yes, no, open_ = quantity(0, 0, 0, -1, 1), quantity(5, 5, 5, -1, 1), quantity(0, -9, 9, -1, 1)
+    assert judge("W01", yes, yes)["verdict"] == AGREES
+    assert judge("W01", yes, open_)["verdict"] == CANNOT_TELL
+    assert judge("W01", yes, open_, no)["verdict"] == DIFFERS
+    with pytest.raises(ValueError, match="unknown claim 'W99'"):
+        judge("W99", yes)
+    with pytest.raises(ValueError, match="at least one quantity"):
+        judge("W01")
+
+
+def test_claims_name_notebooks_and_figures_consistently():
+    rows = claims.all_claims()
+    assert len(rows) == 59
+    for row in rows.values():
+        assert row["figure"].startswith(row["notebook"] + "_") and row["quick"] in ("yes", "no", "partly")
+
+
+def test_published_tables_are_readable():
+    for path in (PROJECT / "data" / "published").glob("*.csv"):
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert rows and all(None not in row and None not in row.values() for row in rows), path.name
+
+
+def test_every_claim_of_a_finished_notebook_has_a_verdict_with_an_interval():
+    done = {name[:2] for name in profiles.notebooks()}
+    found = claims.verdicts(QUICK)
+    for claim, row in claims.all_claims().items():
+        if row["notebook"] in done and row["quick"] != "no":
+            verdict = found[claim]
+            assert verdict["figure"] == row["figure"]
+            assert verdict["verdict"] in (AGREES, DIFFERS, CANNOT_TELL)
+            for q in verdict["quantities"]:
+                assert q["low"] <= q["value"] <= q["high"], claim
+
+
+def test_committed_verdicts_follow_from_their_numbers():
+    for claim, verdict in claims.verdicts(QUICK).items():
+        parts = [q["verdict"] for q in verdict["quantities"]]
+        expected = DIFFERS if DIFFERS in parts else AGREES if set(parts) == {AGREES} else CANNOT_TELL
+        assert verdict["verdict"] == expected, claim
+
+
+def test_committed_figures_are_pictures_with_numbers_and_alternative_text():
+    pngs, texts = ({p.stem for p in QUICK.glob(f"*.{kind}")} for kind in ("png", "json"))
+    assert pngs == texts and len(pngs) >= 11
+    for name in texts:
+        content = json.loads((QUICK / f"{name}.json").read_text())
+        assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
+        assert content["provenance"]["profile"] == "quick" and content["provenance"]["notebook"][:2] == name[:2]
+        assert content["provenance"]["versions"]["torch"]
+
+
+def test_readme_shows_every_figure_and_the_current_verdicts():
+    text = (PROJECT / "README.md").read_text()
+    assert text == readme_with_verdicts(), "run ./run_all.sh to bring the table up to date"
+    assert len(text.splitlines()) < 150
+    for path in QUICK.glob("*.png"):
+        assert f"figures/quick/{path.name}" in text
+    for claim, verdict in claims.verdicts(QUICK).items():
+        assert f"| {claim} |" in text and f"**{verdict['verdict']}**" in text

@@ -1,0 +1,146 @@
+"""``run_all.sh`` and the command line: clear sentences, quick second calls, nothing of the user's touched."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from saliency_lib import __main__ as cli
+from saliency_lib.paths import PROJECT, atomic, data_root
+
+TOOLS = ("bash", "cat", "cksum", "awk", "df", "dirname", "mkdir", "tail", "grep", "rm", "sh")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of what run_all.sh needs, and a PATH with the plain tools and no Python."""
+    root, tools = tmp_path / "check out", tmp_path / "bin"
+    root.mkdir()
+    tools.mkdir()
+    for name in ("run_all.sh", "requirements.lock", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, root / name)
+    shutil.copytree(PROJECT / "saliency_lib", root / "saliency_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in TOOLS:
+        (tools / name).symlink_to(shutil.which(name))
+    return root, tools
+
+
+def call(root, tools, *words, **environment):
+    return subprocess.run([root / "run_all.sh", *words], capture_output=True, text=True, check=False, timeout=300, env={
+        "PATH": str(tools), "HOME": str(root), **environment})
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_python_that_is_too_old_gets_a_sentence(checkout):
+    root, tools = checkout
+    done = call(root, tools, "setup")
+    assert done.returncode == 1 and "needs Python 3.11 or newer with its venv module (no Python found)" in done.stderr
+    script(tools / "python3", 'case "$2" in *print*) echo 3.9 ;; *) exit 1 ;; esac')
+    done = call(root, tools, "setup")
+    assert done.returncode == 1 and "(python3 is 3.9)" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_gets_a_sentence(checkout):
+    root, tools = checkout
+    (tools / "df").unlink()
+    script(tools / "df", "echo head; echo disk 100 90 2097152 90% /")
+    done = call(root, tools, "setup")
+    assert done.returncode == 1 and "has 2 GB free, the environment needs 7 GB" in done.stderr
+
+
+def test_a_registry_out_of_reach_gets_a_sentence_and_the_next_call_goes_on(checkout):
+    root, tools = checkout
+    (tools / "python3").symlink_to(os.path.realpath(sys.executable))
+    done = call(root, tools, "setup", PIP_INDEX_URL="http://127.0.0.1:9/simple", PIP_RETRIES="0", PIP_CONFIG_FILE="/dev/null")
+    assert done.returncode == 1 and "the package registry cannot be reached" in done.stderr, done.stderr
+    assert (root / ".venv" / "bin" / "python").exists() and not (root / ".venv" / ".complete").exists()
+
+
+def test_a_ready_environment_is_used_at_once(checkout):
+    root, tools = checkout
+    (root / ".venv" / "bin").mkdir(parents=True)
+    script(root / ".venv" / "bin" / "python", 'echo "$@"')
+    key = subprocess.run("cat requirements.lock pyproject.toml | cksum", shell=True, cwd=root, text=True,
+                         capture_output=True, check=True).stdout
+    (root / ".venv" / ".complete").write_text(key)
+    assert call(root, tools, "run", "--only", "02").stdout == "-m saliency_lib run --only 02\n"
+
+
+def test_the_projects_conda_environment_is_used_and_another_is_not(checkout):
+    root, tools = checkout
+    for name, status in (("ours", 0), ("other", 1)):
+        (root / name / "bin").mkdir(parents=True)
+        script(root / name / "bin" / "python", f'[ "$1" = -c ] && exit {status}; echo conda "$@"')
+    assert call(root, tools, "setup", CONDA_PREFIX=str(root / "ours")).stdout == "conda -m saliency_lib setup\n"
+    assert "no Python found" in call(root, tools, "setup", CONDA_PREFIX=str(root / "other")).stderr
+
+
+def test_help_names_every_command_and_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for word in (*cli.COMMANDS, "--profile", "--only", "--set", "--jobs", "--force", "--data-root"):
+        assert word in text
+
+
+@pytest.mark.parametrize("words,message", [
+    (["site"], "site: the HTML site is not part of this version yet."),
+    (["audit"], "audit: the audit of one's own models is not part of this version yet."),
+    (["--profile", "slow"], "unknown profile 'slow'; one of ['paper', 'quick', 'smoke']"),
+    (["--only", "99"], "no notebook '99'"), (["--set", "n_members"], "--set wants NAME=VALUE, not 'n_members'"),
+    (["--set", "members=3"], "--set members: no parameter of"), (["--jobs", "0"], "--jobs must be at least 1, not 0"),
+    (["--set", "n_members=few"], "n_members='few' of 01_train_ensembles should be int"),
+    (["--data-root", "/no/such"], "--data-root /no/such is not a folder"), (["check", "--set", "seed=1"], "takes no --set")])
+def test_arguments_that_are_off_get_one_sentence(words, message, capsys):
+    assert cli.main(words) == 2
+    out = capsys.readouterr().out
+    assert message in out and out.count("\n") == 1
+
+
+def test_values_of_set_are_yaml():
+    assert cli.changes(["a=3", "b=x", "c=null", "d=1e-3", "e=a=b"]) == {"a": 3, "b": "x", "c": None, "d": "1e-3", "e": "a=b"}
+
+
+def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "data"))
+    made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/cache/x"]
+    kept = ["figures/quick/x", "figures/paper/x", "data/ensembles/x", "data/MNIST/raw/x", "data/published/x", "mine"]
+    for name in made + kept:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert cli.main(["clean"]) == 0
+    assert not any((tmp_path / name).exists() for name in made) and all((tmp_path / name).exists() for name in kept)
+    out = capsys.readouterr().out
+    assert out.count("removed") == 4 and "kept" in out and "ensembles" in out
+
+
+def test_where_data_is_looked_for(monkeypatch, tmp_path):
+    monkeypatch.delenv("SALIENCY_DATA", raising=False)
+    assert data_root() == PROJECT / "data"
+    monkeypatch.setenv("SALIENCY_DATA", str(tmp_path))
+    assert data_root() == tmp_path and data_root("x").name == "x"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "file"
+    with pytest.raises(ZeroDivisionError), atomic(target) as temporary:
+        temporary.write_text("half")
+        1 / 0
+    assert list(target.parent.iterdir()) == []
+    with atomic(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole" and len(list(target.parent.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write .*file/below/x"), atomic(tmp_path / "file" / "below" / "x"):
+        pass

@@ -1,0 +1,121 @@
+"""Notebooks run in the order of their needs, only when stale, and a failure is shown and keeps what there is."""
+
+import json
+
+import nbformat
+import pytest
+
+from saliency_lib import pipeline, profiles
+
+FIGURE = """
+import matplotlib; matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from saliency_lib import plotting
+run = plotting.start("{name}", globals())
+plotting.save_figure(plt.figure(), "{figure}", run, alt="", paper="", numbers={{"n": n}})
+"""
+
+
+def write(folder, name, *cells, needs=()):
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"},
+                                              "saliency": {"needs": list(needs)}})
+    parameters = nbformat.v4.new_code_cell('profile = "quick"\nn = 1', metadata={"tags": ["parameters"]})
+    book.cells = [parameters, *map(nbformat.v4.new_code_cell, cells)]
+    nbformat.write(book, folder / f"{name}.ipynb")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of three small notebooks in place of the project's; figures and build beside it."""
+    books = tmp_path / "notebooks"
+    (books / "profiles").mkdir(parents=True)
+    (books / "profiles" / "quick.yaml").write_text("01_a: {n: 2}\n")
+    write(books, "01_a", FIGURE.format(name="01_a", figure="01_one"), needs=["02"])
+    write(books, "02_b", "print('b', n)")
+    monkeypatch.setattr(profiles, "NOTEBOOKS", books)
+    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path / "figures"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import pathlib, saliency_lib.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n")
+    return books
+
+
+def run(tmp_path, changes=None, **options):
+    return pipeline.run(pipeline.settings("quick", pipeline.select(None), changes or {}), tmp_path / "build", **options)
+
+
+@pytest.mark.notebook
+def test_notebooks_run_when_stale_and_in_order(folder, tmp_path):
+    first = run(tmp_path)
+    assert [(r.notebook, r.status, r.figures) for r in first] == [("01_a", "executed", ["01_one"]), ("02_b", "executed", [])]
+    build = tmp_path / "build" / "quick"
+    assert (build / "02_b.ipynb").stat().st_mtime < (build / "01_a.ipynb").stat().st_mtime, "01 needs 02"
+    assert "b 1" in (build / "02_b.log").read_text()
+    numbers = json.loads((tmp_path / "figures" / "quick" / "01_one.json").read_text())
+    assert numbers["numbers"] == {"n": 2} and numbers["provenance"]["parameters"] == {"profile": "quick", "n": 2}
+
+    assert {r.status for r in run(tmp_path)} == {"up to date"}
+    (tmp_path / "figures" / "quick" / "01_one.png").unlink()
+    assert [r.status for r in run(tmp_path)] == ["executed", "up to date"]
+    write(folder, "02_b", "print('changed')")
+    assert [r.status for r in run(tmp_path)] == ["up to date", "executed"]
+    write(folder, "01_a", FIGURE.format(name="01_a", figure="01_two"))
+    assert run(tmp_path)[0].figures == ["01_two"]
+    assert not (tmp_path / "figures" / "quick" / "01_one.png").exists(), "a figure that is no longer made goes"
+    assert {r.status for r in run(tmp_path, force=True, jobs=2)} == {"executed"}
+    assert "01_a" in pipeline.table(first) and "executed" in pipeline.table(first)
+
+
+@pytest.mark.notebook
+def test_changes_go_to_custom_figures(folder, tmp_path):
+    run(tmp_path, {"n": 5})
+    assert json.loads((tmp_path / "figures" / "custom" / "01_one.json").read_text())["numbers"] == {"n": 5}
+    assert not (tmp_path / "figures" / "quick").exists()
+
+
+@pytest.mark.notebook
+def test_a_failure_stops_and_shows_its_cell(folder, tmp_path):
+    write(folder, "02_b", "print('so far')", "raise RuntimeError('on purpose')")
+    results = run(tmp_path)
+    assert [r.status for r in results] == ["not reached", "failed"]
+    assert "cell [4] with RuntimeError: on purpose" in results[1].error and "raise RuntimeError" in results[1].error
+    partial = nbformat.read(tmp_path / "build" / "quick" / "02_b.ipynb", as_version=4)
+    assert any("so far" in str(cell.get("outputs")) for cell in partial.cells)
+    write(folder, "02_b", "import os; os._exit(1)")
+    dead = run(tmp_path)[1]
+    assert dead.status == "failed" and "02_b stopped" in dead.error
+
+
+def test_choosing_notebooks_and_parameters(folder):
+    assert pipeline.select(["2"]) == ["02_b"] and pipeline.select(["02", "01_a"]) == ["01_a", "02_b"]
+    with pytest.raises(ValueError, match="no notebook '07'; there are 01_a, 02_b"):
+        pipeline.select(["07"])
+    with pytest.raises(ValueError, match="--set m: no parameter of 01_a; they have n, profile"):
+        pipeline.settings("quick", ["01_a"], {"m": 1})
+    with pytest.raises(ValueError, match="n='many' of 01_a should be int, like its default 1"):
+        pipeline.settings("quick", ["01_a"], {"n": "many"})
+    with pytest.raises(ValueError, match="unknown profile 'slow'; one of \\['quick'\\]"):
+        pipeline.settings("slow", ["01_a"], {})
+
+
+@pytest.mark.parametrize("content,message", [
+    ("03_c: {}", "do not exist: 03_c"), ("01_a: {m: 1}", "01_a has no parameter 'm'; it has profile, n"),
+    ("01_a: {n: x}", "should be int")])
+def test_profiles_are_checked(folder, content, message):
+    (folder / "profiles" / "quick.yaml").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        profiles.load("quick")
+
+
+@pytest.mark.parametrize("cell,message", [("n = len('x')", "malformed"), ("import os", "more than assignments")])
+def test_parameters_are_literals_in_one_cell(folder, cell, message):
+    write(folder, "02_b")
+    book = nbformat.read(folder / "02_b.ipynb", as_version=4)
+    book.cells[0].source = cell
+    nbformat.write(book, folder / "02_b.ipynb")
+    with pytest.raises(ValueError, match=message):
+        profiles.parameters("02_b")
+    book.cells = []
+    nbformat.write(book, folder / "02_b.ipynb")
+    with pytest.raises(ValueError, match="0 cells tagged 'parameters'"):
+        profiles.parameters("02_b")

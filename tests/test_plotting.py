@@ -1,0 +1,75 @@
+"""A figure is a picture and its numbers."""
+
+import json
+import math
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from saliency_lib import plotting
+from saliency_lib.attribution import METHODS
+from saliency_lib.estimates import Estimate
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
+    return plotting.Run("02_gradient_snr", {"profile": "smoke", "seed": 3, "n_members": 2})
+
+
+def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
+    figure, _ = plt.subplots()
+    open_before = len(plt.get_fignums())
+    plotting.save_figure(figure, "02_test", run, alt="nothing", paper="none", verdicts=[{"claim": "W01"}],
+                         numbers={"a": Estimate(1, 0.5, 1.5), "b": math.inf, "c": np.float32(0.25)},
+                         series={"t": torch.tensor([1, 2]), "e": [Estimate(1, -math.inf, 2)]})
+    content = json.loads((tmp_path / "smoke" / "02_test.json").read_text())
+    assert content["numbers"] == {"a": {"value": 1, "low": 0.5, "high": 1.5}, "b": None, "c": 0.25}
+    assert content["series"] == {"t": [1, 2], "e": [{"value": 1, "low": None, "high": 2}]}
+    assert content["provenance"]["seed"] == 3 and content["provenance"]["parameters"]["n_members"] == 2
+    assert {"device", "threads", "seconds", "versions"} <= set(content["provenance"])
+    assert Image.open(tmp_path / "smoke" / "02_test.png").size[0] > 300
+    assert len(plt.get_fignums()) == open_before - 1
+    assert sorted(p.name for p in (tmp_path / "smoke").iterdir()) == ["02_test.json", "02_test.png"]
+
+
+def test_a_figure_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch):
+    figure, _ = plt.subplots()
+    plotting.save_figure(figure, "02_test", run, alt="", paper="")
+    old = (tmp_path / "smoke" / "02_test.png").read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    figure, _ = plt.subplots()
+    monkeypatch.setattr(figure, "savefig", full)
+    with pytest.raises(OSError, match=r"cannot write .*02_test.png: the disk is full; free some space"):
+        plotting.save_figure(figure, "02_test", run, alt="", paper="")
+    assert (tmp_path / "smoke" / "02_test.png").read_bytes() == old
+    plt.close(figure)
+
+
+def test_signed_maps_are_centred_at_zero():
+    figure, axes = plt.subplots()
+    maps = torch.linspace(-1, 3, 16).view(1, 4, 4)
+    image = plotting.show_map(axes, plotting.summed(maps), plotting.map_scale(maps))
+    assert image.norm.vmin == -image.norm.vmax and image.cmap.name == plotting.SIGNED
+    assert matplotlib.colormaps[plotting.SIGNED](0.5)[:3] == pytest.approx((0.97, 0.97, 0.97), abs=0.01)
+    plt.close(figure)
+
+
+def test_every_method_has_a_colour_of_its_own():
+    assert set(plotting.METHOD_COLOURS) == set(METHODS)
+    assert len(set(plotting.METHOD_COLOURS.values())) == len(METHODS)
+
+
+def test_bands_leave_out_unbounded_intervals():
+    figure, axes = plt.subplots()
+    plotting.with_interval(axes, [1, 2], [Estimate(1, -math.inf, math.inf), Estimate(2, 1, 3)], "x", "black")
+    figure.canvas.draw()
+    assert axes.get_ylim()[1] < 4
+    plt.close(figure)

@@ -1,0 +1,46 @@
+"""Habits that a reader can rely on."""
+
+import ast
+
+import pytest
+
+from saliency_lib.paths import PROJECT
+
+FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
+FLOORS = {0: ("paths", "randomness", "progress", "estimates", "data", "models"), 1: ("training", "members", "ensembles"),
+          2: ("attribution",), 3: ("snr",), 4: ("profiles", "claims", "check", "plotting", "pipeline", "__main__")}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+
+
+def room(path):
+    return path.relative_to(PROJECT / "saliency_lib").parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PROJECT)))
+def test_a_file_is_short_documented_and_plain(path):
+    source = path.read_text()
+    tree = ast.parse(source)
+    if room(path) != "__init__":
+        assert ast.get_docstring(tree), "says what it is"
+    assert source.count("\n") <= 300
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, "no bare except"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "eval"), f"line {node.lineno}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            assert node.func.attr != "cuda", f"line {node.lineno}"
+    for node in tree.body:
+        public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        assert not public or ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PROJECT)))
+def test_a_file_imports_from_its_own_floor_or_below(path):
+    if room(path) == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("saliency_lib"):
+            parts = node.module.split(".")[1:]
+            for name in [parts[0]] if parts else [alias.name for alias in node.names]:
+                assert FLOOR[name] <= FLOOR[room(path)], f"{room(path)} imports {name}"
