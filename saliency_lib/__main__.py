@@ -34,15 +34,27 @@ def parser() -> argparse.ArgumentParser:
     """Commands and options."""
     commands = "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
     p = argparse.ArgumentParser(
-        prog="./run_all.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="./run_all.sh",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="How much of a saliency map is about the data, and how much is noise?",
-        usage="./run_all.sh [command] [options]", epilog=f"commands:\n{commands}")
+        usage="./run_all.sh [command] [options]",
+        epilog=f"commands:\n{commands}",
+    )
     p.add_argument("command", nargs="?", default="run", choices=[*COMMANDS, *LATER], help=argparse.SUPPRESS)
-    p.add_argument("--profile", default="quick", metavar="NAME",
-                   help="smoke (a minute), quick (default: a laptop, no network) or paper (the papers' sizes, a GPU)")
+    p.add_argument(
+        "--profile",
+        default="quick",
+        metavar="NAME",
+        help="smoke (a minute), quick (default: a laptop, no network) or paper (the papers' sizes, a GPU)",
+    )
     p.add_argument("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                   help="a notebook parameter; the figures then go to figures/custom")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a notebook parameter; the figures then go to figures/custom",
+    )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
     p.add_argument("--force", action="store_true", help="execute also what is up to date")
     p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
@@ -64,10 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks, print the table, and bring the README's verdicts up to date."""
     from saliency_lib import pipeline
     from saliency_lib.paths import figures_root
+
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
     values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), changes(arguments.set))
-    results = pipeline.run(values, jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty())
+    results = pipeline.run(values, jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say)
     say(pipeline.table(results))
     failed = [r for r in results if r.status == "failed"]
     for result in failed:
@@ -84,13 +97,15 @@ def check(arguments: argparse.Namespace) -> int:
     """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
     from saliency_lib import pipeline
     from saliency_lib.check import compare
+
     if arguments.set:
         raise ValueError("check compares with the committed figures, so it takes no --set")
     fresh = PROJECT / "build" / "check"
     os.environ["SALIENCY_FIGURES"] = str(fresh)
     values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {})
-    results = pipeline.run(values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force,
-                           bar=sys.stderr.isatty())
+    results = pipeline.run(
+        values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say
+    )
     say(pipeline.table(results))
     failed = [r for r in results if r.status == "failed"]
     for result in failed:
@@ -107,6 +122,7 @@ def check(arguments: argparse.Namespace) -> int:
 def readme_with_verdicts() -> str:
     """The README with its table of verdicts made anew from ``figures/quick``."""
     from saliency_lib import claims
+
     text = (PROJECT / "README.md").read_text()
     before, _, rest = text.partition(README_TABLE[0])
     _, _, after = rest.partition(README_TABLE[1])
@@ -117,6 +133,7 @@ def readme_with_verdicts() -> str:
 def write_readme() -> None:
     """Bring the README's table up to date."""
     from saliency_lib.paths import atomic
+
     text = readme_with_verdicts()
     if text != (PROJECT / "README.md").read_text():
         with atomic(PROJECT / "README.md") as temporary:
@@ -125,8 +142,12 @@ def write_readme() -> None:
 
 def clean() -> int:
     """Remove build products, smoke and custom figures and the data cache; say what went and what stayed."""
-    for folder in (PROJECT / "build", PROJECT / "figures" / "smoke", PROJECT / "figures" / "custom",
-                   store_root() / "cache"):
+    for folder in (
+        PROJECT / "build",
+        PROJECT / "figures" / "smoke",
+        PROJECT / "figures" / "custom",
+        store_root() / "cache",
+    ):
         if folder.exists():
             shutil.rmtree(folder)
             say(f"removed {folder}")
@@ -144,8 +165,11 @@ def pytest(arguments: list[str]) -> int:
 def lab() -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
     environment = os.environ | {"SALIENCY_FIGURES": str(PROJECT / "build" / "lab")}
-    return subprocess.run([sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks")],
-                          env=environment, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks")],
+        env=environment,
+        check=False,
+    ).returncode
 
 
 def main(words: list[str]) -> int:

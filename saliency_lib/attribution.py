@@ -38,8 +38,9 @@ def _check(model: nn.Module, images: Tensor, targets: Tensor) -> None:
     if model.training:
         raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
     if images.ndim != 4 or targets.shape != images.shape[:1]:
-        raise ValueError(f"expected images (n, c, h, w) and one target each, not {tuple(images.shape)} "
-                         f"and {tuple(targets.shape)}")
+        raise ValueError(
+            f"expected images (n, c, h, w) and one target each, not {tuple(images.shape)} and {tuple(targets.shape)}"
+        )
     if not torch.isfinite(images).all():
         raise ValueError("the images hold values that are not finite; look at how they were normalised")
 
@@ -53,15 +54,18 @@ def _gradients(model: nn.Module, images: Tensor, targets: Tensor, batch_size: in
         with torch.enable_grad():
             outputs = model(x)
             if not 0 <= int(targets[rows].min()) <= int(targets[rows].max()) < outputs.shape[1]:
-                raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; the model has "
-                                 f"{outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}")
+                raise ValueError(
+                    f"targets run from {int(targets.min())} to {int(targets.max())}; the model has "
+                    f"{outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}"
+                )
             chosen = score(outputs).gather(1, targets[rows, None]).sum()
             maps[rows] = torch.autograd.grad(chosen, x)[0]
     return maps
 
 
-def input_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0,
-                   batch_size: int | None = None) -> Tensor:
+def input_gradient(
+    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
+) -> Tensor:
     """Gradients of the target's logit by the input, (n, c, h, w), logit per unit of normalised input; signed.
 
     Woerl et al. 2023, Eq. 6 (after Simonyan et al. 2014): no softmax, no absolute value.
@@ -69,8 +73,9 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, seed: i
     return _gradients(model, images, targets, batch_size, lambda logits: logits)
 
 
-def probability_gradient(model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0,
-                         batch_size: int | None = None) -> Tensor:
+def probability_gradient(
+    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
+) -> Tensor:
     """Gradients of the target's softmax probability by the input, (n, c, h, w); they vanish at confident outputs.
 
     Woerl et al. 2023, Eq. 7-8, which give it as the reason to use logits.
@@ -84,8 +89,14 @@ METHODS: dict[str, Method] = {
 }
 
 
-def attribute(method: str | Callable[..., Tensor], model: nn.Module, images: Tensor, targets: Tensor, seed: int = 0,
-              batch_size: int | None = None) -> Tensor:
+def attribute(
+    method: str | Callable[..., Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Tensor:
     """Maps, (n, c, h, w) float32, by a method of the registry or any function of the same signature."""
     if isinstance(method, str):
         if method not in METHODS:

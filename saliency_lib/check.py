@@ -32,7 +32,7 @@ def moved(old, new) -> bool:
 
 
 def compare(committed: Path, regenerated: Path) -> tuple[list[str], int]:
-    """Sentences on what moved, appeared or went, over all figures of ``regenerated``, and how many numbers were compared."""
+    """Sentences on what moved, appeared or went in ``regenerated``, and how many numbers were compared."""
     lines, count = [], 0
     for path in sorted(regenerated.glob("*.json")):
         if not (committed / path.name).exists():

@@ -63,8 +63,14 @@ def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
         raise ValueError(f"claim {claim} needs at least one quantity to be judged by")
     parts = [q.verdict for q in quantities]
     verdict = DIFFERS if DIFFERS in parts else AGREES if set(parts) == {AGREES} else CANNOT_TELL
-    return {"claim": claim, "verdict": verdict, "remark": remark, "quantities": [
-        {"name": q.name, **q.estimate._asdict(), "holds": q.holds, "verdict": q.verdict} for q in quantities]}
+    return {
+        "claim": claim,
+        "verdict": verdict,
+        "remark": remark,
+        "quantities": [
+            {"name": q.name, **q.estimate._asdict(), "holds": q.holds, "verdict": q.verdict} for q in quantities
+        ],
+    }
 
 
 def verdicts(folder: Path) -> dict[str, dict]:
@@ -81,10 +87,14 @@ def markdown(folder: Path) -> str:
     lines = ["| | claim | paper | here, 95 % interval | verdict |", "|---|---|---|---|---|"]
     known = all_claims()
     for claim, verdict in verdicts(folder).items():
-        numbers = "<br>".join(f"{q['name']}: {number(q['value'])} [{number(q['low'])}, {number(q['high'])}]"
-                              for q in verdict["quantities"])
-        lines.append(f"| {claim} | {known[claim]['claim']} | {known[claim]['number'] or '–'} | {numbers} | "
-                     f"**{verdict['verdict']}** |")
+        numbers = "<br>".join(
+            f"{q['name']}: {number(q['value'])} [{number(q['low'])}, {number(q['high'])}]"
+            for q in verdict["quantities"]
+        )
+        lines.append(
+            f"| {claim} | {known[claim]['claim']} | {known[claim]['number'] or '–'} | {numbers} | "
+            f"**{verdict['verdict']}** |"
+        )
     return "\n".join(lines)
 
 

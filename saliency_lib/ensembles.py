@@ -41,7 +41,7 @@ class EnsembleSpec:
     n_train, n_val : int, optional
         First images of the training and validation splits; default: all.
     vary : str
-        What differs between members: ``"both"``, only the ``"init"`` (initial weights) or only the ``"order"`` (batches).
+        What differs between members: ``"both"``, only ``"init"`` (initial weights) or only ``"order"`` (of batches).
     trained : bool
         False gives members with their initial weights, a control.
     seed : int
@@ -79,8 +79,10 @@ class EnsembleSpec:
 
     def seeds(self, member: int) -> tuple[int, int]:
         """Seeds of member's initial weights and of its batches; what does not vary takes those of member 0."""
-        return (derive(self.seed, INIT, member if self.vary != "order" else 0),
-                derive(self.seed, ORDER, member if self.vary != "init" else 0))
+        return (
+            derive(self.seed, INIT, member if self.vary != "order" else 0),
+            derive(self.seed, ORDER, member if self.vary != "init" else 0),
+        )
 
 
 @lru_cache(maxsize=4)
@@ -91,8 +93,10 @@ def _load(name: str, split: str, n: int | None, size: int | None, root: Path) ->
 def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
     """Training and validation images of the spec, on the CPU."""
     root = paths.data_root()
-    return (_load(spec.dataset, "train", spec.n_train, spec.size, root),
-            _load(spec.dataset, "val", spec.n_val, spec.size, root))
+    return (
+        _load(spec.dataset, "train", spec.n_train, spec.size, root),
+        _load(spec.dataset, "val", spec.n_val, spec.size, root),
+    )
 
 
 def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -111,11 +115,23 @@ def train_member(spec: EnsembleSpec, member: int, path: Path) -> dict:
     device = spec.recipe.device
     model.to(device).eval()
     record = {
-        "key": spec.key, "member": member, "init_seed": init_seed, "order_seed": order_seed,
+        "key": spec.key,
+        "member": member,
+        "init_seed": init_seed,
+        "order_seed": order_seed,
         "accuracy": history.val_accuracy[-1] if spec.trained else training.accuracy(model, val.to(device)),
-        "history": {"loss": history.loss, "train_accuracy": history.train_accuracy, "val_accuracy": history.val_accuracy},
-        "seconds": round(history.seconds, 2), "classes": len(train.classes), "shape": list(train.shape),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+        "history": {
+            "loss": history.loss,
+            "train_accuracy": history.train_accuracy,
+            "val_accuracy": history.val_accuracy,
+        },
+        "seconds": round(history.seconds, 2),
+        "classes": len(train.classes),
+        "shape": list(train.shape),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
     members.save(path, model.state_dict(), record)
     return record
 
@@ -222,6 +238,7 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     missing = [i for i in range(spec.n_members) if _flaw(member_path(folder, i), spec.key)]
     if missing:
         with progress(total=len(missing), description=f"training {spec.key}") as bar:
+
             def done(record: dict) -> None:
                 bar.set_postfix(accuracy=f"{record['accuracy']:.3f}", refresh=False)
                 bar.update()

@@ -48,7 +48,7 @@ def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
 
 
 def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:
-    """Percentile bootstrap of ``statistic(*samples)``, the samples being paired and resampled along their first axis."""
+    """Percentile bootstrap of ``statistic(*samples)``; the samples are paired and resampled along their first axis."""
     rng, n = np.random.default_rng(seed), len(samples[0])
     rows = rng.integers(0, n, (draws, n))
     values = [statistic(*(sample[r] for sample in samples)) for r in rows]

@@ -1,4 +1,4 @@
-"""One trained member as one file: weights, checksum and the record of how it came about, written whole or not at all."""
+"""One trained member as one file: weights, their checksum, and the record of how they came about."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def load(path: Path, key: str) -> dict[str, Tensor]:
     """The weights, after comparing their checksum; raises :class:`CorruptMember`."""
     record(path, key)
     with _open(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
         if _digest(tensors) != file.metadata().get("sha256"):
             raise CorruptMember(f"{path.name} does not match its checksum")
     return tensors

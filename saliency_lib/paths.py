@@ -39,10 +39,11 @@ def atomic(path: Path):
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        reason = {errno.ENOSPC: "the disk is full; free some space",
-                  errno.EROFS: "the folder is read-only; choose another with SALIENCY_STORE or SALIENCY_FIGURES",
-                  errno.EACCES: "permission denied; choose another folder with SALIENCY_STORE or SALIENCY_FIGURES",
-                  }.get(error.errno, error.strerror or str(error))
+        reason = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EROFS: "the folder is read-only; choose another with SALIENCY_STORE or SALIENCY_FIGURES",
+            errno.EACCES: "permission denied; choose another folder with SALIENCY_STORE or SALIENCY_FIGURES",
+        }.get(error.errno, error.strerror or str(error))
         raise OSError(error.errno, f"cannot write {path}: {reason}") from error
     finally:
         with suppress(OSError):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,8 +68,10 @@ def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
     for name, value in changes.items():
         takers = [notebook for notebook in chosen if name in own[notebook]]
         if not takers:
-            raise ValueError(f"--set {name}: no parameter of {', '.join(chosen)}; they have "
-                             f"{', '.join(sorted(set().union(*own.values())))}")
+            raise ValueError(
+                f"--set {name}: no parameter of {', '.join(chosen)}; they have "
+                f"{', '.join(sorted(set().union(*own.values())))}"
+            )
         for notebook in takers:
             profiles.check(notebook, {name: value}, "--set")
             values[notebook] = values[notebook] | {"profile": "custom", name: value}
@@ -80,8 +83,12 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
     for cell in profiles.read_notebook(notebook).cells:
         state.update(cell.source.encode())
-    for path in [*sorted((PROJECT / "saliency_lib").rglob("*.py")), PROJECT / "saliency_lib" / "style.mplstyle",
-                 *sorted((PROJECT / "data" / "published").glob("*.csv")), PROJECT / "requirements.lock"]:
+    for path in [
+        *sorted((PROJECT / "saliency_lib").rglob("*.py")),
+        PROJECT / "saliency_lib" / "style.mplstyle",
+        *sorted((PROJECT / "data" / "published").glob("*.csv")),
+        PROJECT / "requirements.lock",
+    ]:
         state.update(path.read_bytes())
     return state.hexdigest()
 
@@ -108,7 +115,7 @@ def _fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
 
 
 def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = False, bar: bool = False) -> Result:
-    """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and so is a log of its output."""
+    """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output."""
     if not force and (fresh := _fresh(folder, notebook, parameters)):
         return fresh
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,16 +125,35 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
     try:
         with log.open("w") as output:
             papermill.execute_notebook(
-                profiles.NOTEBOOKS / f"{notebook}.ipynb", folder / f"{notebook}.ipynb", parameters=parameters,
-                kernel_name="python3", cwd=str(profiles.NOTEBOOKS), progress_bar=bar, log_output=False,
-                stdout_file=output, stderr_file=output, extra_arguments=["--log-level=ERROR"])
+                profiles.NOTEBOOKS / f"{notebook}.ipynb",
+                folder / f"{notebook}.ipynb",
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(profiles.NOTEBOOKS),
+                progress_bar=bar,
+                log_output=False,
+                stdout_file=output,
+                stderr_file=output,
+                extra_arguments=["--log-level=ERROR"],
+            )
     except PapermillExecutionError as error:
-        return Result(notebook, "failed", time.monotonic() - started, error=(
-            f"{notebook} failed in cell [{error.exec_count}] with {error.ename}: {error.evalue}\n\n{error.source}\n\n"
-            f"As far as it got: {folder / notebook}.ipynb; its output: {log}"))
+        return Result(
+            notebook,
+            "failed",
+            time.monotonic() - started,
+            error=(
+                f"{notebook} failed in cell [{error.exec_count}] with {error.ename}: {error.evalue}\n\n"
+                f"{error.source}\n\n"
+                f"As far as it got: {folder / notebook}.ipynb; its output: {log}"
+            ),
+        )
     except RuntimeError as error:  # the kernel died or never started
-        return Result(notebook, "failed", time.monotonic() - started,
-                      error=f"{notebook} stopped: {error}. As far as it got: {folder / notebook}.ipynb; its output: {log}")
+        return Result(
+            notebook,
+            "failed",
+            time.monotonic() - started,
+            error=f"{notebook} stopped: {error}. As far as it got: {folder / notebook}.ipynb; its output: {log}",
+        )
     made = []
     for path in _figures(notebook, parameters):
         if path.stat().st_mtime < mark - 1:  # of an earlier version of the notebook
@@ -137,16 +163,24 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
             made.append(path.stem)
     result = Result(notebook, "executed", time.monotonic() - started, made)
     with atomic(_stamp(folder, notebook)) as temporary:
-        temporary.write_text(json.dumps({"fingerprint": stale, "root": str(figures_root()), "figures": made,
-                                         "seconds": result.seconds}))
+        temporary.write_text(
+            json.dumps({"fingerprint": stale, "root": str(figures_root()), "figures": made, "seconds": result.seconds})
+        )
     return result
 
 
-def run(values: dict[str, dict], build: Path = BUILD, *, jobs: int = 1, force: bool = False,
-        bar: bool = False) -> list[Result]:
+def run(
+    values: dict[str, dict],
+    build: Path = BUILD,
+    *,
+    jobs: int = 1,
+    force: bool = False,
+    bar: bool = False,
+    announce: Callable[[str], None] = lambda line: None,
+) -> list[Result]:
     """Execute notebooks, ``{name: parameters}``, ``jobs`` at a time; none is begun after a failure.
 
-    A notebook waits for those that it needs, where they are run as well.
+    A notebook waits for those that it needs, where they are run as well. ``announce`` is told what begins and ends.
     """
     os.environ["SALIENCY_QUIET"] = "1"  # kernels inherit it: no progress bars in executed notebooks
     if jobs > 1:
@@ -161,11 +195,13 @@ def run(values: dict[str, dict], build: Path = BUILD, *, jobs: int = 1, force: b
                 if not failed and not blockers and len(running) < jobs:
                     waiting.remove(name)
                     folder = build / values[name]["profile"]
+                    announce(f"{name}: begun")
                     running[pool.submit(execute, name, values[name], folder, force=force, bar=bar)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                results[running.pop(future)] = future.result()
+                result = results[running.pop(future)] = future.result()
+                announce(f"{result.notebook}: {result.status}, {result.seconds:.0f} s")
     return [results.get(name, Result(name, "not reached")) for name in values]
 
 

@@ -42,11 +42,16 @@ class Run:
 
     def provenance(self) -> dict:
         """Notebook, parameters, versions, device and seconds so far."""
-        return {"notebook": self.notebook, "profile": self.parameters["profile"], "seed": self.parameters.get("seed"),
-                "parameters": self.parameters, "seconds": round(time.monotonic() - self.started, 1),
-                "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
-                "threads": torch.get_num_threads(),
-                "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}}
+        return {
+            "notebook": self.notebook,
+            "profile": self.parameters["profile"],
+            "seed": self.parameters.get("seed"),
+            "parameters": self.parameters,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
 
 
 def start(notebook: str, variables: dict) -> Run:
@@ -72,8 +77,17 @@ def plain(value):
     return value
 
 
-def save_figure(figure: plt.Figure, name: str, run: Run, *, alt: str, paper: str, numbers: dict | None = None,
-                series: dict | None = None, verdicts: list[dict] | None = None) -> None:
+def save_figure(
+    figure: plt.Figure,
+    name: str,
+    run: Run,
+    *,
+    alt: str,
+    paper: str,
+    numbers: dict | None = None,
+    series: dict | None = None,
+    verdicts: list[dict] | None = None,
+) -> None:
     """Write ``<name>.png`` and ``<name>.json``, show the picture with its alternative text, and close it.
 
     Parameters
@@ -89,8 +103,15 @@ def save_figure(figure: plt.Figure, name: str, run: Run, *, alt: str, paper: str
     verdicts : list of dict
         From :func:`saliency_lib.claims.judge`.
     """
-    content = {"id": name, "paper": paper, "alt": alt, "numbers": numbers or {}, "verdicts": verdicts or [],
-               "series": series or {}, "provenance": run.provenance()}
+    content = {
+        "id": name,
+        "paper": paper,
+        "alt": alt,
+        "numbers": numbers or {},
+        "verdicts": verdicts or [],
+        "series": series or {},
+        "provenance": run.provenance(),
+    }
     png, text = run.folder / f"{name}.png", run.folder / f"{name}.json"
     with atomic(png) as temporary:
         figure.savefig(temporary, format="png")
@@ -127,4 +148,6 @@ def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colo
     values, low, high = np.array(estimates, float).reshape(-1, 3).T
     axes.plot(x, values, color=colour, label=label, **options)
     bounded = np.isfinite(low) & np.isfinite(high)
-    axes.fill_between(x, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.18, lw=0)
+    axes.fill_between(
+        x, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.18, lw=0
+    )

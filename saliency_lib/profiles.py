@@ -1,7 +1,6 @@
 """Profiles: YAML files of notebook parameters, and what parameters a notebook has."""
 
 import ast
-from pathlib import Path
 
 import nbformat
 import yaml
@@ -73,5 +72,7 @@ def check(notebook: str, values: dict, source: str) -> None:
         default = own[name]
         number = isinstance(default, float) and type(value) is int
         if default is not None and value is not None and type(value) is not type(default) and not number:
-            raise ValueError(f"{source}: {name}={value!r} of {notebook} should be {type(default).__name__}, "
-                             f"like its default {default!r}")
+            raise ValueError(
+                f"{source}: {name}={value!r} of {notebook} should be {type(default).__name__}, "
+                f"like its default {default!r}"
+            )

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int):
-    """Seed PyTorch's global generators inside the block (layers, dropout, captum draw from them); restore them after."""
+    """Seed PyTorch's global generators inside the block (layers and dropout draw from them); restore them after."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

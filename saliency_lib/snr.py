@@ -189,12 +189,21 @@ def _measurement(groups: list[Moments]) -> Measurement:
     for group in groups:
         total.merge(group)
     enough = [group for group in groups if total.n - group.n > 1]
-    return Measurement(powers(total), tuple(powers(total.without(group)) for group in enough),
-                       tuple(group.n for group in enough))
+    return Measurement(
+        powers(total), tuple(powers(total.without(group)) for group in enough), tuple(group.n for group in enough)
+    )
 
 
-def measure(method: str | Callable[..., Tensor], ensemble: Sequence[nn.Module], images: Tensor, targets: Tensor,
-            *, seed: int = 0, batch_size: int | None = None, chunk: int | None = None) -> Measurement:
+def measure(
+    method: str | Callable[..., Tensor],
+    ensemble: Sequence[nn.Module],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    chunk: int | None = None,
+) -> Measurement:
     """Measurement of a method over an ensemble, ``chunk`` images at a time, so that memory does not grow with either.
 
     Parameters
@@ -211,8 +220,11 @@ def measure(method: str | Callable[..., Tensor], ensemble: Sequence[nn.Module], 
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)
         parts.append(measure_maps(_Maps(method, ensemble, images[rows], targets[rows], seed, batch_size)))
-    return Measurement(_joined([part.all for part in parts]),
-                       tuple(_joined(list(group)) for group in zip(*(part.without for part in parts))), parts[0].sizes)
+    return Measurement(
+        _joined([part.all for part in parts]),
+        tuple(_joined(list(group)) for group in zip(*(part.without for part in parts))),
+        parts[0].sizes,
+    )
 
 
 def _joined(parts: list[Powers]) -> Powers:
@@ -232,8 +244,9 @@ class _Maps(Sequence):
     def __getitem__(self, member: int) -> Tensor:
         if member >= len(self):
             raise IndexError(member)
-        return attribution.attribute(self.method, self.ensemble[member], self.images, self.targets,
-                                     seed=self.seed, batch_size=self.batch_size)
+        return attribution.attribute(
+            self.method, self.ensemble[member], self.images, self.targets, seed=self.seed, batch_size=self.batch_size
+        )
 
 
 def mean_map_powers(maps: Tensor, size: int) -> Powers:
@@ -248,7 +261,7 @@ def mean_map_powers(maps: Tensor, size: int) -> Powers:
     if groups < 2:
         raise ValueError(f"{len(maps)} members give {groups} disjoint groups of {size}; two are needed")
     moments = Moments()
-    for group in maps[:groups * size].split(size):
+    for group in maps[: groups * size].split(size):
         moments.update(group.mean(0))
     return powers(moments)
 

@@ -13,8 +13,7 @@ from saliency_lib.data import ImageData
 from saliency_lib.randomness import seeded
 
 # Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
-DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False},
-                   "cuda": {"channels_last": True, "bfloat16": True}}
+DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False}, "cuda": {"channels_last": True, "bfloat16": True}}
 # Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
 MAX_LR = {}
 DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
@@ -112,14 +111,22 @@ def _optimizer(model: nn.Module, recipe: Recipe, steps: int):
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         # one extra step, so that the last batch is trained at a rate above zero and the cycle is never overrun
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=recipe.momentum,
-                                weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
     halvings = [round(steps / 2), round(steps * 5 / 6)]
     return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, halvings, gamma=0.5)
 
 
-def fit(model: nn.Module, train: ImageData, recipe: Recipe, seed: int, snapshots: Sequence[int] = (),
-        val: ImageData | None = None, on_epoch: Callable[[int, History], None] | None = None) -> History:
+def fit(
+    model: nn.Module,
+    train: ImageData,
+    recipe: Recipe,
+    seed: int,
+    snapshots: Sequence[int] = (),
+    val: ImageData | None = None,
+    on_epoch: Callable[[int, History], None] | None = None,
+) -> History:
     """Train ``model`` in place; leaves it in eval mode on the recipe's device.
 
     The batches of an epoch are of nearly equal size and cover every image once. ``seed`` decides their order,
@@ -170,8 +177,10 @@ def fit(model: nn.Module, train: ImageData, recipe: Recipe, seed: int, snapshots
             history.loss.append(total.item() / len(train))
             history.train_accuracy.append(correct.item() / len(train))
             if not math.isfinite(history.loss[-1]):
-                raise FloatingPointError(f"the loss of epoch {epoch} is {history.loss[-1]}: lower the learning rate "
-                                         f"({recipe.lr:g}) or look for broken pixels")
+                raise FloatingPointError(
+                    f"the loss of epoch {epoch} is {history.loss[-1]}: lower the learning rate "
+                    f"({recipe.lr:g}) or look for broken pixels"
+                )
             if val is not None:
                 history.val_accuracy.append(accuracy(model, val))
                 model.train()
@@ -190,7 +199,9 @@ def logits(model: nn.Module, data: ImageData, batch_size: int = 512) -> Tensor:
     training = model.training
     model.eval()
     try:
-        return torch.cat([model(data.inputs(slice(i, i + batch_size))).float() for i in range(0, len(data), batch_size)])
+        return torch.cat(
+            [model(data.inputs(slice(i, i + batch_size))).float() for i in range(0, len(data), batch_size)]
+        )
     finally:
         model.train(training)
 

@@ -1,4 +1,4 @@
-"""What all tests share: nothing of theirs lands in the checkout, and real data is used only where a test asks for it."""
+"""What all tests share: nothing of theirs lands in the checkout; real data is used only where a test asks for it."""
 
 import os
 from pathlib import Path
@@ -42,5 +42,6 @@ def tiny_net(seed: int = 0, **options):
     """A small trained-looking network in eval mode: the tests' stand-in for a member."""
     from saliency_lib import models
     from saliency_lib.randomness import seeded
+
     with seeded(seed):
         return models.build(options.pop("name", "resnet_small"), 10, size=options.pop("size", 16), **options).eval()

@@ -3,11 +3,10 @@
 import captum.attr
 import pytest
 import torch
+from conftest import tiny_net
 
 from saliency_lib import attribution
 from saliency_lib.attribution import METHODS, attribute
-
-from conftest import tiny_net
 
 
 def batch(n=5, size=16, seed=0):
@@ -15,8 +14,16 @@ def batch(n=5, size=16, seed=0):
     return torch.randn(n, 3, size, size, generator=generator), torch.randint(0, 10, (n,), generator=generator)
 
 
-@pytest.mark.parametrize("name,norm,size", [("resnet18", None, 32), ("resnet18", "none", 32), ("vgg11", "none", 32),
-                                            ("vgg11", "batch", 32), ("resnet_small", None, 16)])
+@pytest.mark.parametrize(
+    "name,norm,size",
+    [
+        ("resnet18", None, 32),
+        ("resnet18", "none", 32),
+        ("vgg11", "none", 32),
+        ("vgg11", "batch", 32),
+        ("resnet_small", None, 16),
+    ],
+)
 def test_input_gradient_is_captums_signed_saliency(name, norm, size):
     net, (x, y) = tiny_net(name=name, norm=norm, size=size), batch(3, size)
     theirs = captum.attr.Saliency(net).attribute(x.clone().requires_grad_(), target=y, abs=False)
@@ -79,9 +86,15 @@ def test_the_registry_names_source_and_cost():
         assert method.citation and method.forwards >= 1 and method.backwards >= 0
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda net, x, y: net.train(), "training mode"), (lambda net, x, y: y.add_(90), "10 classes, 0 to 9"),
-    (lambda net, x, y: x.fill_(float("nan")), "not finite"), (lambda net, x, y: x.squeeze_(0), "expected images")])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (lambda net, x, y: net.train(), "training mode"),
+        (lambda net, x, y: y.add_(90), "10 classes, 0 to 9"),
+        (lambda net, x, y: x.fill_(float("nan")), "not finite"),
+        (lambda net, x, y: x.squeeze_(0), "expected images"),
+    ],
+)
 def test_bad_input_gets_a_sentence(change, message):
     net, (x, y) = tiny_net(), batch(1)
     change(net, x, y)

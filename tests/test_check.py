@@ -7,9 +7,16 @@ import pytest
 
 from saliency_lib.check import compare, flatten
 
-BASE = {"numbers": {"snr": {"value": 0.6, "low": 0.5, "high": 0.7}, "exact": 7.07107, "n": 8, "open": {
-    "value": 1.0, "low": None, "high": None}, "nested": {"a": [{"value": 1.0, "low": 0.9, "high": 1.1}, 2]}},
-    "verdicts": [{"claim": "W01", "verdict": "agrees"}]}
+BASE = {
+    "numbers": {
+        "snr": {"value": 0.6, "low": 0.5, "high": 0.7},
+        "exact": 7.07107,
+        "n": 8,
+        "open": {"value": 1.0, "low": None, "high": None},
+        "nested": {"a": [{"value": 1.0, "low": 0.9, "high": 1.1}, 2]},
+    },
+    "verdicts": [{"claim": "W01", "verdict": "agrees"}],
+}
 
 
 def compared(tmp_path, change):
@@ -21,18 +28,23 @@ def compared(tmp_path, change):
     return compare(tmp_path / "old", tmp_path / "new")
 
 
-@pytest.mark.parametrize("change,moved", [
-    (lambda c: None, None),
-    (lambda c: c["numbers"]["snr"].update(value=0.85), None),  # within 2 * hypot(0.1, 0.1) = 0.283
-    (lambda c: c["numbers"]["snr"].update(value=0.9), "snr moved from 0.6"),
-    (lambda c: c["numbers"].update(exact=7.0711), None),
-    (lambda c: c["numbers"].update(exact=7.08), "exact moved from 7.07107 to 7.08"),
-    (lambda c: c["numbers"].update(n=9), "n moved from 8 to 9"),
-    (lambda c: c["numbers"]["open"].update(value=99.0), None),
-    (lambda c: c["numbers"]["nested"]["a"][0].update(value=2.0), "nested.a moved"),
-    (lambda c: c["numbers"].pop("n"), "n is gone"), (lambda c: c["numbers"].update(m=1), "m is new"),
-    (lambda c: c["verdicts"][0].update(verdict="cannot tell"), None),
-    (lambda c: c["verdicts"][0].update(verdict="differs"), "verdict on W01 moved from agrees to differs")])
+@pytest.mark.parametrize(
+    "change,moved",
+    [
+        (lambda c: None, None),
+        (lambda c: c["numbers"]["snr"].update(value=0.85), None),  # within 2 * hypot(0.1, 0.1) = 0.283
+        (lambda c: c["numbers"]["snr"].update(value=0.9), "snr moved from 0.6"),
+        (lambda c: c["numbers"].update(exact=7.0711), None),
+        (lambda c: c["numbers"].update(exact=7.08), "exact moved from 7.07107 to 7.08"),
+        (lambda c: c["numbers"].update(n=9), "n moved from 8 to 9"),
+        (lambda c: c["numbers"]["open"].update(value=99.0), None),
+        (lambda c: c["numbers"]["nested"]["a"][0].update(value=2.0), "nested.a moved"),
+        (lambda c: c["numbers"].pop("n"), "n is gone"),
+        (lambda c: c["numbers"].update(m=1), "m is new"),
+        (lambda c: c["verdicts"][0].update(verdict="cannot tell"), None),
+        (lambda c: c["verdicts"][0].update(verdict="differs"), "verdict on W01 moved from agrees to differs"),
+    ],
+)
 def test_compare(tmp_path, change, moved):
     lines, count = compared(tmp_path, change)
     assert count >= 5

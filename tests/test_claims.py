@@ -21,11 +21,19 @@ def quantity(value, low, high, least=-math.inf, most=math.inf):
     return Quantity("x", Estimate(value, low, high), least, most)
 
 
-@pytest.mark.parametrize("q,verdict", [
-    (quantity(0.5, 0.4, 0.6, most=1), AGREES), (quantity(1.5, 1.4, 1.6, most=1), DIFFERS),
-    (quantity(1, 0.9, 1.1, most=1), CANNOT_TELL), (quantity(2, 1.9, 2.1, 1, 3), AGREES),
-    (quantity(4, 3.1, 5, 1, 3), DIFFERS), (quantity(0, -1, 5, 1, 3), CANNOT_TELL),
-    (quantity(1, -math.inf, math.inf, 0), CANNOT_TELL), (quantity(math.nan, 0, 1, 0), CANNOT_TELL)])
+@pytest.mark.parametrize(
+    "q,verdict",
+    [
+        (quantity(0.5, 0.4, 0.6, most=1), AGREES),
+        (quantity(1.5, 1.4, 1.6, most=1), DIFFERS),
+        (quantity(1, 0.9, 1.1, most=1), CANNOT_TELL),
+        (quantity(2, 1.9, 2.1, 1, 3), AGREES),
+        (quantity(4, 3.1, 5, 1, 3), DIFFERS),
+        (quantity(0, -1, 5, 1, 3), CANNOT_TELL),
+        (quantity(1, -math.inf, math.inf, 0), CANNOT_TELL),
+        (quantity(math.nan, 0, 1, 0), CANNOT_TELL),
+    ],
+)
 def test_a_quantity(q, verdict):
     assert q.verdict == verdict
 

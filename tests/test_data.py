@@ -111,9 +111,15 @@ def test_taking_keeps_images_labels_and_masks_together():
     assert val.pictures().shape == (10, 32, 32, 3) and data.load("digits", "val", n=2).pictures().shape == (2, 8, 8, 3)
 
 
-@pytest.mark.parametrize("arguments,message", [
-    (("nosuch", "train"), "unknown data set 'nosuch'"), (("digits", "test"), "no split 'test'"),
-    (("digits", "val", 361), "there are 360"), (("digits", "val", 0), "n=0")])
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (("nosuch", "train"), "unknown data set 'nosuch'"),
+        (("digits", "test"), "no split 'test'"),
+        (("digits", "val", 361), "there are 360"),
+        (("digits", "val", 0), "n=0"),
+    ],
+)
 def test_bad_arguments_get_a_sentence(arguments, message):
     with pytest.raises(ValueError, match=message):
         data.load(*arguments)
@@ -146,6 +152,7 @@ def test_wrong_labels_are_refused(tmp_path):
 
 def download(broken=None, missing=None, failure=None):
     """A stand-in for torchvision's download that brings all files but what it is told to spoil."""
+
     def fetch(self):
         raw = Path(self.root) / "MNIST" / "raw"
         idx_files(raw, broken)
@@ -153,13 +160,18 @@ def download(broken=None, missing=None, failure=None):
             (raw / missing).unlink()
         if failure:
             raise RuntimeError(failure)
+
     return fetch
 
 
-@pytest.mark.parametrize("spoilt,message", [
-    ({"missing": "t10k-images-idx3-ubyte", "failure": "connection reset by peer"}, "connection reset by peer"),
-    ({"missing": "train-images-idx3-ubyte"}, "not found"),
-    ({"broken": "t10k-images-idx3-ubyte"}, "it ended early: .*t10k-images-idx3-ubyte has")])
+@pytest.mark.parametrize(
+    "spoilt,message",
+    [
+        ({"missing": "t10k-images-idx3-ubyte", "failure": "connection reset by peer"}, "connection reset by peer"),
+        ({"missing": "train-images-idx3-ubyte"}, "not found"),
+        ({"broken": "t10k-images-idx3-ubyte"}, "it ended early: .*t10k-images-idx3-ubyte has"),
+    ],
+)
 def test_half_a_download_never_counts(tmp_path, monkeypatch, spoilt, message):
     monkeypatch.setattr(torchvision.datasets.MNIST, "download", download(**spoilt))
     with pytest.raises(data.DataError, match=f"mnist is not under .* could not be downloaded .*{message}.*: put"):

@@ -23,7 +23,8 @@ import torch
 torch.set_num_threads({threads})
 from saliency_lib import ensembles
 from saliency_lib.training import Recipe
-spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=Recipe(epochs=6, batch_size=64))
+recipe = Recipe(epochs=6, batch_size=64)
+spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=recipe)
 ensembles.get(spec)
 print(spec.key)
 """
@@ -68,12 +69,36 @@ def test_only_what_is_missing_is_trained(own_store, monkeypatch):
     assert trained == [0, 1, 2]
 
 
-@pytest.mark.parametrize("change", [
-    {"dataset": "photodigits"}, {"model": "convnet-w5-d1-max"}, {"n_train": 201}, {"n_val": 51}, {"size": 9},
-    {"norm": "batch"}, {"activation": "tanh"}, {"vary": "init"}, {"trained": False}, {"seed": 1},
-    *({"recipe": dataclasses.replace(RECIPE, **r)} for r in (
-        {"epochs": 2}, {"batch_size": 65}, {"lr": 0.02}, {"schedule": "sgd_step"}, {"label_seed": 3}, {"momentum": 0.8},
-        {"augment": "flip_crop"}, {"weight_decay": 0.1}, {"bfloat16": True}, {"channels_last": False}))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "photodigits"},
+        {"model": "convnet-w5-d1-max"},
+        {"n_train": 201},
+        {"n_val": 51},
+        {"size": 9},
+        {"norm": "batch"},
+        {"activation": "tanh"},
+        {"vary": "init"},
+        {"trained": False},
+        {"seed": 1},
+        *(
+            {"recipe": dataclasses.replace(RECIPE, **r)}
+            for r in (
+                {"epochs": 2},
+                {"batch_size": 65},
+                {"lr": 0.02},
+                {"schedule": "sgd_step"},
+                {"label_seed": 3},
+                {"momentum": 0.8},
+                {"augment": "flip_crop"},
+                {"weight_decay": 0.1},
+                {"bfloat16": True},
+                {"channels_last": False},
+            )
+        ),
+    ],
+)
 def test_the_key_follows_all_that_decides_the_weights(change):
     assert dataclasses.replace(SPEC, **change).key != SPEC.key
 
@@ -112,8 +137,15 @@ def flip_a_weight(raw):
     return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
 
 
-@pytest.mark.parametrize("damage,reason", [(lambda raw: raw[:300], "cannot be read"), (lambda raw: b"", "cannot be read"),
-                                           (lambda raw: raw[:-40], "cannot be read"), (flip_a_weight, "checksum")])
+@pytest.mark.parametrize(
+    "damage,reason",
+    [
+        (lambda raw: raw[:300], "cannot be read"),
+        (lambda raw: b"", "cannot be read"),
+        (lambda raw: raw[:-40], "cannot be read"),
+        (flip_a_weight, "checksum"),
+    ],
+)
 def test_a_corrupt_member_is_named_and_trained_again(own_store, damage, reason):
     before = weights(ensembles.get(SPEC))
     path = own_store / SPEC.key / "member-001.safetensors"
@@ -129,7 +161,9 @@ def test_a_member_of_another_ensemble_is_refused(own_store):
     other = dataclasses.replace(SPEC, seed=5)
     ensembles.get(SPEC)
     ensembles.get(other)
-    (own_store / SPEC.key / "member-000.safetensors").write_bytes((own_store / other.key / "member-000.safetensors").read_bytes())
+    (own_store / SPEC.key / "member-000.safetensors").write_bytes(
+        (own_store / other.key / "member-000.safetensors").read_bytes()
+    )
     with pytest.warns(UserWarning, match=f"belongs to {other.key}"):
         ensembles.get(SPEC)
 
@@ -144,8 +178,13 @@ def test_a_temporary_file_is_not_a_member(own_store):
 
 
 def start(threads=1):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT.format(threads=threads)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(threads=threads)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )
 
 
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
@@ -162,7 +201,9 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
     kept = {p.name: p.stat().st_mtime_ns for p in (own_store / key).glob("member-*")}
     assert 2 <= len(kept) < 6
     assert start().communicate(timeout=300)[0].strip() == key
-    assert all((own_store / key / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), "kept, not trained again"
+    assert all((own_store / key / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), (
+        "kept, not trained again"
+    )
     for name, state in whole.items():
         again = members.load(own_store / key / name, key)
         assert all(torch.equal(state[k], again[k]) for k in state)
@@ -181,6 +222,7 @@ def test_two_processes_share_the_work(own_store):
 def test_a_member_that_another_process_is_at_is_waited_for(own_store, monkeypatch):
     """The lock is held; once it is let go the member is found whole and not trained again."""
     from filelock import FileLock
+
     ensembles.get(SPEC)
     path = own_store / SPEC.key / "member-002.safetensors"
     raw = path.read_bytes()

@@ -16,6 +16,7 @@ CONDA_NAMES = {"pytorch": "torch"}
 def declared():
     """Requirements of pyproject.toml by name, those for tests too, as the installed package has them."""
     import tomllib
+
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     words = project["dependencies"] + project["optional-dependencies"]["test"]
     return {r.name: r.specifier for r in map(Requirement, words)}, project
@@ -44,7 +45,9 @@ def test_conda_environment_has_the_same_bounds():
     words = [d for d in content["dependencies"] if isinstance(d, str)]
     pip = next(d["pip"] for d in content["dependencies"] if isinstance(d, dict))
     assert "-e ." in pip, "installs the package itself"
-    found = {CONDA_NAMES.get(r.name, r.name): r.specifier for r in map(Requirement, words + [w for w in pip if w[0] != "-"])}
+    found = {
+        CONDA_NAMES.get(r.name, r.name): r.specifier for r in map(Requirement, words + [w for w in pip if w[0] != "-"])
+    }
     bounds, project = declared()
     assert str(found.pop("python")) == project["requires-python"]
     found.pop("pip")
@@ -53,6 +56,7 @@ def test_conda_environment_has_the_same_bounds():
 
 def test_the_environment_in_use_satisfies_the_declaration():
     from importlib.metadata import version
+
     for name, bounds in declared()[0].items():
         assert version(name) in bounds, name
     assert requires("saliency-companion") and sys.version_info >= (3, 11)
@@ -68,4 +72,5 @@ def test_citation_names_the_four_papers():
 @pytest.mark.parametrize("module", ["captum", "lucent", "papermill", "ipywidgets", "seaborn", "skimage", "jupyterlab"])
 def test_packages_of_later_notebooks_import(module):
     import subprocess
+
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", f"import {module}"], check=False).returncode == 0

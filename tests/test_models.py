@@ -109,10 +109,17 @@ def test_grey_pictures(name):
     assert built(name, in_channels=1)(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name,options,message", [
-    ("resnet17", {}, "unknown network 'resnet17'"), ("lenet", {"norm": "layer"}, "unknown norm 'layer'"),
-    ("lenet", {"activation": "swish"}, "unknown activation 'swish'"), ("lenet", {"size": 8}, "at least 16 pixels"),
-    ("convnet-w4-d4-max", {"size": 8}, "at most 3 layers"), ("convnet-w0-d1-max", {}, "at least 1")])
+@pytest.mark.parametrize(
+    "name,options,message",
+    [
+        ("resnet17", {}, "unknown network 'resnet17'"),
+        ("lenet", {"norm": "layer"}, "unknown norm 'layer'"),
+        ("lenet", {"activation": "swish"}, "unknown activation 'swish'"),
+        ("lenet", {"size": 8}, "at least 16 pixels"),
+        ("convnet-w4-d4-max", {"size": 8}, "at most 3 layers"),
+        ("convnet-w0-d1-max", {}, "at least 1"),
+    ],
+)
 def test_bad_names_get_a_sentence(name, options, message):
     with pytest.raises(ValueError, match=message), seeded(0):
         models.build(name, 10, **options)

@@ -59,14 +59,20 @@ def test_all_run_at_smoke_and_make_their_figures(tmp_path, monkeypatch):
     assert {c for c, row in claims.all_claims().items() if row["figure"] in made} == set(judged)
     for result in results:
         book = nbformat.read(tmp_path / "build" / "smoke" / f"{result.notebook}.ipynb", as_version=4)
-        errors = [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs
-                  if o.output_type == "error" or o.get("name") == "stderr"]
+        errors = [
+            o
+            for cell in book.cells
+            if cell.cell_type == "code"
+            for o in cell.outputs
+            if o.output_type == "error" or o.get("name") == "stderr"
+        ]
         assert not errors, errors
 
 
 def test_committed_numbers_come_from_the_current_parameters():
     """Figures of quick were made with the parameters that quick has now."""
     from saliency_lib.paths import PROJECT
+
     for name, values in profiles.load("quick").items():
         for path in (PROJECT / "figures" / "quick").glob(f"{name[:2]}_*.json"):
             assert json.loads(path.read_text())["provenance"]["parameters"] == {"seed": 0} | values, path.name

@@ -17,8 +17,12 @@ plotting.save_figure(plt.figure(), "{figure}", run, alt="", paper="", numbers={{
 
 
 def write(folder, name, *cells, needs=()):
-    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"},
-                                              "saliency": {"needs": list(needs)}})
+    book = nbformat.v4.new_notebook(
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "", "language": "python"},
+            "saliency": {"needs": list(needs)},
+        }
+    )
     parameters = nbformat.v4.new_code_cell('profile = "quick"\nn = 1', metadata={"tags": ["parameters"]})
     book.cells = [parameters, *map(nbformat.v4.new_code_cell, cells)]
     nbformat.write(book, folder / f"{name}.ipynb")
@@ -36,7 +40,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "sitecustomize.py").write_text(
-        f"import pathlib, saliency_lib.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n")
+        f"import pathlib, saliency_lib.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n"
+    )
     return books
 
 
@@ -47,7 +52,10 @@ def run(tmp_path, changes=None, **options):
 @pytest.mark.notebook
 def test_notebooks_run_when_stale_and_in_order(folder, tmp_path):
     first = run(tmp_path)
-    assert [(r.notebook, r.status, r.figures) for r in first] == [("01_a", "executed", ["01_one"]), ("02_b", "executed", [])]
+    assert [(r.notebook, r.status, r.figures) for r in first] == [
+        ("01_a", "executed", ["01_one"]),
+        ("02_b", "executed", []),
+    ]
     build = tmp_path / "build" / "quick"
     assert (build / "02_b.ipynb").stat().st_mtime < (build / "01_a.ipynb").stat().st_mtime, "01 needs 02"
     assert "b 1" in (build / "02_b.log").read_text()
@@ -98,9 +106,14 @@ def test_choosing_notebooks_and_parameters(folder):
         pipeline.settings("slow", ["01_a"], {})
 
 
-@pytest.mark.parametrize("content,message", [
-    ("03_c: {}", "do not exist: 03_c"), ("01_a: {m: 1}", "01_a has no parameter 'm'; it has profile, n"),
-    ("01_a: {n: x}", "should be int")])
+@pytest.mark.parametrize(
+    "content,message",
+    [
+        ("03_c: {}", "do not exist: 03_c"),
+        ("01_a: {m: 1}", "01_a has no parameter 'm'; it has profile, n"),
+        ("01_a: {n: x}", "should be int"),
+    ],
+)
 def test_profiles_are_checked(folder, content, message):
     (folder / "profiles" / "quick.yaml").write_text(content)
     with pytest.raises(ValueError, match=message):

@@ -24,9 +24,16 @@ def run(tmp_path, monkeypatch):
 def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
     figure, _ = plt.subplots()
     open_before = len(plt.get_fignums())
-    plotting.save_figure(figure, "02_test", run, alt="nothing", paper="none", verdicts=[{"claim": "W01"}],
-                         numbers={"a": Estimate(1, 0.5, 1.5), "b": math.inf, "c": np.float32(0.25)},
-                         series={"t": torch.tensor([1, 2]), "e": [Estimate(1, -math.inf, 2)]})
+    plotting.save_figure(
+        figure,
+        "02_test",
+        run,
+        alt="nothing",
+        paper="none",
+        verdicts=[{"claim": "W01"}],
+        numbers={"a": Estimate(1, 0.5, 1.5), "b": math.inf, "c": np.float32(0.25)},
+        series={"t": torch.tensor([1, 2]), "e": [Estimate(1, -math.inf, 2)]},
+    )
     content = json.loads((tmp_path / "smoke" / "02_test.json").read_text())
     assert content["numbers"] == {"a": {"value": 1, "low": 0.5, "high": 1.5}, "b": None, "c": 0.25}
     assert content["series"] == {"t": [1, 2], "e": [{"value": 1, "low": None, "high": 2}]}

@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saliency_lib import attribution, snr
 from saliency_lib.snr import Moments
-
-from conftest import tiny_net
 
 
 def stream(maps):
@@ -26,7 +25,7 @@ def normal(*shape, seed=0):
 
 
 def synthetic(ratio, members, images=2000, pixels=64, seed=0):
-    """Maps with noise of unit variance and ||mu|| / ||sigma|| = ratio in every image: (members, images, 1, 1, pixels)."""
+    """Maps, (members, images, 1, 1, pixels), with noise of unit variance and ||mu|| / ||sigma|| = ratio."""
     mu = normal(images, 1, 1, pixels, seed=seed + 1)
     mu = mu / mu.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * ratio * math.sqrt(pixels)
     return mu + normal(members, images, 1, 1, pixels, seed=seed)

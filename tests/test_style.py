@@ -7,8 +7,13 @@ import pytest
 from saliency_lib.paths import PROJECT
 
 FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
-FLOORS = {0: ("paths", "randomness", "progress", "estimates", "data", "models"), 1: ("training", "members", "ensembles"),
-          2: ("attribution",), 3: ("snr",), 4: ("profiles", "claims", "check", "plotting", "pipeline", "__main__")}
+FLOORS = {
+    0: ("paths", "randomness", "progress", "estimates", "data", "models"),
+    1: ("training", "members", "ensembles"),
+    2: ("attribution",),
+    3: ("snr",),
+    4: ("profiles", "claims", "check", "plotting", "pipeline", "__main__"),
+}
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 
 

@@ -33,8 +33,10 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("recipe", [Recipe(epochs=2, lr=0.01), Recipe("sgd_step", epochs=2, lr=0.01),
-                                    Recipe(epochs=2, lr=0.01, augment="flip_crop")])
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(epochs=2, lr=0.01), Recipe("sgd_step", epochs=2, lr=0.01), Recipe(epochs=2, lr=0.01, augment="flip_crop")],
+)
 def test_same_seed_same_weights_other_seed_other_weights(recipe):
     one, two, other = (weights(fitted(recipe, seed)[0]) for seed in (3, 3, 4))
     assert torch.equal(one, two) and not torch.equal(one, other)
@@ -115,15 +117,21 @@ def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
     assert out.shape == images.shape and out.dtype == torch.uint8
     for before, after in zip(images, out):
         middle = before[:, 4:12, 4:12]
-        windows = [image[:, r:r + 8, c:c + 8] for image in (after, after.flip(2)) for r in range(9) for c in range(9)]
+        windows = [
+            image[:, r : r + 8, c : c + 8] for image in (after, after.flip(2)) for r in range(9) for c in range(9)
+        ]
         assert any(torch.equal(middle, window) for window in windows)
     assert not torch.equal(out, images)
 
 
 def test_snapshots_and_history():
     calls = []
-    model, history = fitted(Recipe(epochs=3, lr=0.01), snapshots=(1, 3), val=data.load("digits", "val"),
-                            on_epoch=lambda epoch, h: calls.append((epoch, len(h.loss))))
+    model, history = fitted(
+        Recipe(epochs=3, lr=0.01),
+        snapshots=(1, 3),
+        val=data.load("digits", "val"),
+        on_epoch=lambda epoch, h: calls.append((epoch, len(h.loss))),
+    )
     assert calls == [(1, 1), (2, 2), (3, 3)] and sorted(history.snapshots) == [1, 3]
     assert all(torch.equal(v, history.snapshots[3][k]) for k, v in model.state_dict().items())
     assert not torch.equal(history.snapshots[1]["0.weight"], history.snapshots[3]["0.weight"])
@@ -147,9 +155,15 @@ def test_bfloat16_and_channels_last_are_options_of_the_recipe():
     torch.testing.assert_close(weights(half), weights(full), atol=0.05, rtol=0.5)
 
 
-@pytest.mark.parametrize("options,message", [
-    ({"schedule": "sgd"}, "unknown schedule"), ({"augment": "mixup"}, "unknown augment"),
-    ({"device": "tpu"}, "unknown device"), ({"epochs": 0}, "epochs must be at least 1")])
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"schedule": "sgd"}, "unknown schedule"),
+        ({"augment": "mixup"}, "unknown augment"),
+        ({"device": "tpu"}, "unknown device"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+    ],
+)
 def test_bad_recipes_get_a_sentence(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**options)

@@ -29,8 +29,10 @@ def cached(key: dict, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor
     tensors = make()
     try:
         with atomic(path) as temporary:
-            save_file({k: v.to(torch.uint8) if v.dtype == torch.bool else v.contiguous()
-                       for k, v in tensors.items()}, temporary)
+            save_file(
+                {k: v.to(torch.uint8) if v.dtype == torch.bool else v.contiguous() for k, v in tensors.items()},
+                temporary,
+            )
     except OSError:
         pass
     return tensors

@@ -14,8 +14,18 @@ from torch import Tensor
 
 CLASSES = tuple("0123456789")
 TRAIN_SCANS = 1437  # of 1,797; the others are for validation, so that no validation digit was trained on
-PHOTOS = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry",
-          "brick", "grass", "gravel", "camera")
+PHOTOS = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "rocket",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "brick",
+    "grass",
+    "gravel",
+    "camera",
+)
 CONTRAST = 0.3  # least difference in luma between a digit's colour and the mean of its background, of 1
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -64,6 +74,7 @@ def photodigits(split: str, n: int, size: int = 32) -> dict[str, Tensor]:
     A digit's side is 55 to 90 % of the picture's; its background is a crop, one to one and a half times as wide as
     the picture, of a photograph whose shorter side is five pictures long.
     """
+
     def draw(stream: int, *shape: int) -> Tensor:  # one stream per quantity keeps prefixes equal
         rng = np.random.default_rng([20221, ["train", "val"].index(split), stream])
         return torch.from_numpy(rng.random((n, *shape), dtype=np.float32))

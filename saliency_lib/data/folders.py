@@ -27,8 +27,12 @@ def listing(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     The order is shuffled, since a tree is sorted by class and the first n images are to be a fair sample.
     """
     classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
-    files = [(path, label) for label, name in enumerate(classes)
-             for path in sorted((folder / name).iterdir()) if path.suffix.lower() in SUFFIXES]
+    files = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
     if not files:
         raise DataError(f"{folder} holds no images: it should have one folder of images per class")
     order = np.random.default_rng(len(files)).permutation(len(files))
@@ -53,6 +57,7 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
 
 def read(name: str, files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:
     """All of ``files`` decoded, from the cache as long as no file has changed."""
+
     def make():
         with ThreadPoolExecutor() as pool:
             images = list(pool.map(lambda item: decode(item[0], size, channels), files))

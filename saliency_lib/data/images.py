@@ -45,16 +45,25 @@ class ImageData:
 
     def to(self, device: str | torch.device) -> "ImageData":
         """The same data on another device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device),
-                       masks=None if self.masks is None else self.masks.to(device),
-                       mean=self.mean.to(device), std=self.std.to(device))
+        return replace(
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            masks=None if self.masks is None else self.masks.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+        )
 
     def take(self, indices: int | slice | Sequence[int] | Tensor) -> "ImageData":
         """Some of the images: the first ``indices`` of them if it is an int, else those that it selects."""
         if isinstance(indices, int):
             indices = slice(indices)
-        return replace(self, images=self.images[indices], labels=self.labels[indices],
-                       masks=None if self.masks is None else self.masks[indices])
+        return replace(
+            self,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            masks=None if self.masks is None else self.masks[indices],
+        )
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (n, c, h, w) to float32 with zero mean and unit variance per channel of the data set."""

@@ -16,10 +16,18 @@ from saliency_lib.paths import data_root
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IMAGENETTE = {"n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player",
-              "n03000684": "chain saw", "n03028079": "church", "n03394916": "French horn",
-              "n03417042": "garbage truck", "n03425413": "gas pump", "n03445777": "golf ball",
-              "n03888257": "parachute"}
+IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
 
 
 @dataclass(frozen=True)
@@ -36,19 +44,21 @@ class DataSet:
 
 DATASETS = {
     "digits": DataSet(embedded.CLASSES, 8, (0.3052,), (0.3759,)),
-    "photodigits": DataSet(embedded.CLASSES, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434),
-                           {"train": 4000, "val": 1000}),
+    "photodigits": DataSet(
+        embedded.CLASSES, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434), {"train": 4000, "val": 1000}
+    ),
     "fashion_mnist": DataSet(CLOTHES, 28, (0.2860,), (0.3530,), splits=("train", "val", "test")),
     "mnist": DataSet(embedded.CLASSES, 28, (0.1307,), (0.3081,)),
     "cifar10": DataSet(THINGS, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-    "imagenette": DataSet(tuple(IMAGENETTE.values()), 128, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cmnist": DataSet(embedded.CLASSES, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
+    "imagenette": DataSet(tuple(IMAGENETTE.values()), 128, (0.4608, 0.4559, 0.4321), (0.2756, 0.2732, 0.2963)),
+    "cmnist": DataSet(embedded.CLASSES, 32, (0.5419, 0.5355, 0.5037), (0.2711, 0.2696, 0.2896)),
 }
 FOLDER_SIZE = 64  # pixels, of a user's own images where no size is asked for
 
 
-def load(name: str, split: str, n: int | None = None, size: int | None = None,
-         root: str | Path | None = None) -> ImageData:
+def load(
+    name: str, split: str, n: int | None = None, size: int | None = None, root: str | Path | None = None
+) -> ImageData:
     """Load one split of a data set into memory.
 
     Parameters
@@ -91,8 +101,10 @@ def _tensors(name: str, split: str, n: int | None, size: int, root: Path) -> tup
         return embedded.digits(split, size), facts.classes
     if name == "photodigits":
         n = n or facts.n[split]
-        return cached({"name": name, "split": split, "n": n, "size": size, "photos": embedded.PHOTOS},
-                      lambda: embedded.photodigits(split, n, size)), facts.classes
+        return cached(
+            {"name": name, "split": split, "n": n, "size": size, "photos": embedded.PHOTOS},
+            lambda: embedded.photodigits(split, n, size),
+        ), facts.classes
     if name == "cmnist":
         return _cmnist(split, root), facts.classes
     folder = folders.split_folder(root / name, "train" if facts.splits[-1] == "test" and split == "val" else split)
@@ -101,8 +113,10 @@ def _tensors(name: str, split: str, n: int | None, size: int, root: Path) -> tup
         tensors = folders.read(name, files, size, len(facts.mean))
         classes = tuple(IMAGENETTE.get(c, c) for c in names)
     else:
-        tensors, classes = torchvision_sets.read(name, split != "test" if "test" in facts.splits else split == "train",
-                                                 root, size), facts.classes
+        tensors, classes = (
+            torchvision_sets.read(name, split != "test" if "test" in facts.splits else split == "train", root, size),
+            facts.classes,
+        )
     if name == "fashion_mnist" and split != "test":  # the 48,000/12,000 of Woerl et al. 4.2, cut from the 60,000
         order = np.random.default_rng(48000).permutation(len(tensors["labels"]))
         cut = len(order) * 4 // 5

@@ -17,8 +17,12 @@ from torch import Tensor
 from saliency_lib.data import folders
 from saliency_lib.data.errors import DataError
 
-IDX_BYTES = {"train-images-idx3-ubyte": 16 + 60000 * 784, "train-labels-idx1-ubyte": 8 + 60000,
-             "t10k-images-idx3-ubyte": 16 + 10000 * 784, "t10k-labels-idx1-ubyte": 8 + 10000}
+IDX_BYTES = {
+    "train-images-idx3-ubyte": 16 + 60000 * 784,
+    "train-labels-idx1-ubyte": 8 + 60000,
+    "t10k-images-idx3-ubyte": 16 + 10000 * 784,
+    "t10k-labels-idx1-ubyte": 8 + 10000,
+}
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,20 @@ def _download(name: str, root: Path) -> None:
             shutil.move(Path(temporary) / source.folder, root / source.folder)
     except Exception as error:  # torchvision raises many kinds: URLError, RuntimeError, OSError, EOFError
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name} is not under {root} and could not be downloaded ({reason}): put torchvision's "
-                        f"{source.folder} there, or images under {root / name}/{{train,val}}/<class>/") from error
+        raise DataError(
+            f"{name} is not under {root} and could not be downloaded ({reason}): put torchvision's "
+            f"{source.folder} there, or images under {root / name}/{{train,val}}/<class>/"
+        ) from error
 
 
 def read(name: str, train: bool, root: Path, size: int) -> dict[str, Tensor]:
-    """Images (n, c, h, w) uint8 at their stored size (Imagenette: at ``size``) and labels (n,) of a set under ``root``."""
+    """Images (n, c, h, w) uint8 at their stored size (Imagenette: at ``size``) and labels (n,) of a set."""
     if not (root / SETS[name].folder).is_dir():
         _download(name, root)
     elif flaw := _flaw(name, root):
-        raise DataError(f"{flaw}: remove {root / SETS[name].folder} and run again to download it, or copy a whole one "
-                        "there")
+        raise DataError(
+            f"{flaw}: remove {root / SETS[name].folder} and run again to download it, or copy a whole one there"
+        )
     if name == "imagenette":
         _, files = folders.listing(folders.split_folder(root / SETS[name].folder, "train" if train else "val"))
         return folders.read(name, files, size, 3)
@@ -97,7 +104,9 @@ def read(name: str, train: bool, root: Path, size: int) -> dict[str, Tensor]:
         raise DataError(f"{root / SETS[name].folder} cannot be read ({error}): remove it and run again") from error
     images, labels = torch.as_tensor(np.asarray(stored.data)), torch.as_tensor(stored.targets).long()
     if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"{root / SETS[name].folder} has labels from {labels.min()} to {labels.max()} in place of "
-                        "0 to 9: remove it and run again to download it")
+        raise DataError(
+            f"{root / SETS[name].folder} has labels from {labels.min()} to {labels.max()} in place of "
+            "0 to 9: remove it and run again to download it"
+        )
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     return {"images": images, "labels": labels}

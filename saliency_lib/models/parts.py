@@ -5,10 +5,17 @@ from collections.abc import Callable
 from torch import nn
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU, "softplus": nn.Softplus, "gelu": nn.GELU, "tanh": nn.Tanh, "none": nn.Identity}
+    "relu": nn.ReLU,
+    "softplus": nn.Softplus,
+    "gelu": nn.GELU,
+    "tanh": nn.Tanh,
+    "none": nn.Identity,
+}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm2d, "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "none": lambda channels: nn.Identity()}
+    "batch": nn.BatchNorm2d,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "none": lambda channels: nn.Identity(),
+}
 
 
 def he_init(model: nn.Module) -> nn.Module:
@@ -23,5 +30,7 @@ def he_init(model: nn.Module) -> nn.Module:
 
 def in_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     """A convolution like ``conv``, freshly He-initialised, for another number of input channels."""
-    new = nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None)
+    new = nn.Conv2d(
+        channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
+    )
     return he_init(new)

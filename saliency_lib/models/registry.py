@@ -13,8 +13,9 @@ NAMES = (*RESNETS, *PLAIN)
 CONVNET = re.compile(r"convnet-w(\d+)-d(\d+)-(none|max|avg)")
 
 
-def build(name: str, num_classes: int, in_channels: int = 3, norm: str | None = None, activation: str = "relu",
-          size: int = 32) -> nn.Module:
+def build(
+    name: str, num_classes: int, in_channels: int = 3, norm: str | None = None, activation: str = "relu", size: int = 32
+) -> nn.Module:
     """A freshly initialised network; draws from PyTorch's global generator, as its layers do.
 
     Parameters
@@ -41,8 +42,10 @@ def build(name: str, num_classes: int, in_channels: int = 3, norm: str | None = 
         raise ValueError(f"unknown activation {activation!r}; one of {sorted(ACTIVATIONS)}")
     layer, act = NORMS[norm], ACTIVATIONS[activation]
     if norm == "instance" and name in resnets.LAYERS and size <= 32:
-        raise ValueError(f"{name} at {size} pixels ends in a 1x1 map, which instance normalisation cannot normalise; "
-                         "use resnet_small or larger pictures")
+        raise ValueError(
+            f"{name} at {size} pixels ends in a 1x1 map, which instance normalisation cannot normalise; "
+            "use resnet_small or larger pictures"
+        )
     if match := CONVNET.fullmatch(name):
         width, depth = int(match[1]), int(match[2])
         if width < 1 or depth < 1:

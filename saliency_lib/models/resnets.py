@@ -61,9 +61,12 @@ class ResNetSmall(nn.Module):
         self.bn1, self.relu = norm(width), activation()
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         for stage, stride in enumerate((1, 1, 2, 2)):
-            old, new = widths[stage:stage + 2]
-            shortcut = None if old == new and stride == 1 else nn.Sequential(
-                nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
+            old, new = widths[stage : stage + 2]
+            shortcut = (
+                None
+                if old == new and stride == 1
+                else nn.Sequential(nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
+            )
             block = BasicBlock(old, new, stride, shortcut, norm_layer=norm)
             _activate(block, activation)
             setattr(self, f"layer{stage + 1}", nn.Sequential(block))

@@ -1,0 +1,63 @@
+"""The papers' own data sets, where ``SALIENCY_DATA`` points at them."""
+
+import json
+
+import pytest
+import torch
+
+from saliency_lib import data, pipeline
+
+pytestmark = pytest.mark.slow
+COUNTS = {
+    "fashion_mnist": {"train": 48000, "val": 12000, "test": 10000},
+    "mnist": {"train": 60000, "val": 10000},
+    "cifar10": {"train": 50000, "val": 10000},
+    "imagenette": {"train": 9469, "val": 3925},
+    "cmnist": {"train": 60000, "val": 10000},
+}
+SIZE = {"fashion_mnist": 28, "mnist": 28, "cifar10": 32, "imagenette": 128, "cmnist": 32}
+
+
+@pytest.mark.parametrize("name", list(COUNTS))
+def test_counts_sizes_and_constants(name, real_data):
+    for split, n in COUNTS[name].items():
+        loaded = data.load(name, split)
+        assert len(loaded) == n and loaded.images.shape[2:] == (SIZE[name],) * 2
+        assert len(loaded.classes) == 10 and loaded.labels.bincount(minlength=10).min() > n / 25
+        assert (loaded.masks is not None) == (name == "cmnist")
+        if split == "train":
+            x = loaded.take(8000).inputs()
+            assert x.mean((0, 2, 3)).abs().max() < 0.03 and (x.std((0, 2, 3)) - 1).abs().max() < 0.03
+
+
+def test_imagenette_classes_have_names(real_data):
+    assert "English springer" in data.load("imagenette", "val").classes
+
+
+def test_cmnist_digits_lie_on_cifar_pictures(real_data):
+    val, cifar = data.load("cmnist", "val"), data.load("cifar10", "val")
+    corner = val.images[:100, :, 0, 0].float()
+    distances = torch.cdist(corner, cifar.images[:, :, 0, 0].float()).min(1).values
+    assert distances.max() == 0, "outside the digit every pixel is the picture's"
+
+
+@pytest.mark.notebook
+def test_notebook_02_runs_on_fashion_mnist(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
+    changes = {
+        "dataset": "fashion_mnist",
+        "n_members": 3,
+        "n_train": 2000,
+        "n_val": 300,
+        "epochs": 2,
+        "n_control": 2,
+        "sgd_epochs": 2,
+        "n_many": 8,
+        "many_epochs": 3,
+        "n_kept": 64,
+    }
+    results = pipeline.run(pipeline.settings("quick", ["02_gradient_snr"], changes), tmp_path / "build")
+    assert results[0].status == "executed", results[0].error
+    numbers = json.loads((tmp_path / "custom" / "02_snr_per_image.json").read_text())
+    assert numbers["provenance"]["parameters"]["dataset"] == "fashion_mnist"
+    assert 0 < numbers["numbers"]["SNR (Eq. 5)"]["value"] < 10
