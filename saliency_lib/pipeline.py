@@ -5,8 +5,10 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import papermill
@@ -169,6 +171,19 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
     return result
 
 
+class Inline(AbstractContextManager):
+    """A pool of one, in this very process, so that an interrupt stops the notebook at once."""
+
+    def __exit__(self, *_):
+        return None
+
+    def submit(self, function: Callable[..., Result], *args, **kwargs) -> Future:
+        """Do it now."""
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
 def run(
     values: dict[str, dict],
     build: Path = BUILD,
@@ -187,7 +202,7 @@ def run(
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
     results: dict[str, Result] = {}
     waiting, running = list(values), {}
-    with ThreadPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
             failed = any(r.status == "failed" for r in results.values())
             for name in list(waiting):

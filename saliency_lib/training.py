@@ -15,7 +15,7 @@ from saliency_lib.randomness import seeded
 # Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
 DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False}, "cuda": {"channels_last": True, "bfloat16": True}}
 # Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
-MAX_LR = {}
+MAX_LR = {"convnet": 1e-2, "lenet": 3e-3, "cnn": 3e-3, "mlp": 3e-4, "vgg11": 3e-4, "vgg16": 3e-4, "vgg19": 3e-4}
 DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
 
 
