@@ -49,17 +49,17 @@ def _gradients(model: nn.Module, images: Tensor, targets: Tensor, batch_size: in
     """Gradient of ``score(logits)[target]`` by the input; parameters take no part and keep their ``.grad``."""
     _check(model, images, targets)
     maps = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    device = next(model.parameters()).device
     for rows in _batches(len(images), images, batch_size):
-        x = images[rows].detach().requires_grad_(True)
+        x = images[rows].detach().to(device).requires_grad_(True)
         with torch.enable_grad():
-            outputs = model(x)
-            if not 0 <= int(targets[rows].min()) <= int(targets[rows].max()) < outputs.shape[1]:
+            outputs, chosen = model(x), targets[rows].to(device)
+            if not 0 <= int(chosen.min()) <= int(chosen.max()) < outputs.shape[1]:
                 raise ValueError(
                     f"targets run from {int(targets.min())} to {int(targets.max())}; the model has "
                     f"{outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}"
                 )
-            chosen = score(outputs).gather(1, targets[rows, None]).sum()
-            maps[rows] = torch.autograd.grad(chosen, x)[0]
+            maps[rows] = torch.autograd.grad(score(outputs).gather(1, chosen[:, None]).sum(), x)[0].to(maps)
     return maps
 
 

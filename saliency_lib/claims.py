@@ -19,12 +19,17 @@ AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell",
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something measured, and the range [low, high] in which the claim holds."""
+    """Something measured, and the range [low, high] in which the claim holds.
+
+    ``over`` names what the interval is over: other ``"networks"`` (the jackknife over members), other ``"images"``, or
+    other halves or groups of the same networks.
+    """
 
     name: str
     estimate: Estimate
     low: float = -math.inf
     high: float = math.inf
+    over: str = "networks"
 
     @property
     def verdict(self) -> str:
@@ -68,7 +73,8 @@ def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
         "verdict": verdict,
         "remark": remark,
         "quantities": [
-            {"name": q.name, **q.estimate._asdict(), "holds": q.holds, "verdict": q.verdict} for q in quantities
+            {"name": q.name, **q.estimate._asdict(), "over": q.over, "holds": q.holds, "verdict": q.verdict}
+            for q in quantities
         ],
     }
 
@@ -83,17 +89,19 @@ def verdicts(folder: Path) -> dict[str, dict]:
 
 
 def markdown(folder: Path) -> str:
-    """A table in Markdown: claim, the paper's number, ours with its interval, verdict."""
-    lines = ["| | claim | paper | here, 95 % interval | verdict |", "|---|---|---|---|---|"]
+    """A table in Markdown: claim, the paper's number, ours with its interval, when it agrees, verdict."""
+    lines = ["| | claim | paper | here | verdict |", "|---|---|---|---|---|"]
     known = all_claims()
     for claim, verdict in verdicts(folder).items():
         numbers = "<br>".join(
-            f"{q['name']}: {number(q['value'])} [{number(q['low'])}, {number(q['high'])}]"
+            f"{q['name']}: **{number(q['value'])}** [{number(q['low'])}, {number(q['high'])}] over {q['over']}; "
+            f"agrees if {q['holds']}"
             for q in verdict["quantities"]
         )
+        remark = f"<br>*{verdict['remark']}*" if verdict["remark"] else ""
+        row = known[claim]
         lines.append(
-            f"| {claim} | {known[claim]['claim']} | {known[claim]['number'] or '–'} | {numbers} | "
-            f"**{verdict['verdict']}** |"
+            f"| {claim} | {row['claim']} | {row['number'] or '–'} | {numbers}{remark} | **{verdict['verdict']}** |"
         )
     return "\n".join(lines)
 

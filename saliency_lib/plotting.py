@@ -3,6 +3,7 @@
 import json
 import math
 import platform
+import textwrap
 import time
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -119,6 +120,11 @@ def save_figure(
         temporary.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
+
+
+def wrapped(name: str, width: int = 9) -> str:
+    """A class name on lines of about ``width`` characters."""
+    return textwrap.fill(name, width)
 
 
 def summed(maps: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from saliency_lib.estimates import Estimate, jackknife
 from saliency_lib.progress import progress
 
 GROUPS = 10  # at most, of the jackknife over members
-CHUNK_VALUES = 6_000_000  # of a map, all images of a chunk together
+CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
 
 
 class Moments:
@@ -167,9 +167,20 @@ class Measurement:
         """``statistic`` of all members with its 95 % interval over members (delete-a-group jackknife)."""
         return jackknife(statistic(self.all), [statistic(p) for p in self.without], self.sizes)
 
+    def power_ratio(self) -> Estimate:
+        """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
+        return self.estimate(lambda p: (p.signal / p.noise).mean().item())
+
+    def debiased(self) -> Estimate:
+        """:func:`debiased_mean` with its interval over members; clipped at zero only after the jackknife."""
+        ratio = self.power_ratio()
+        if not all(map(math.isfinite, ratio)):
+            return Estimate(debiased_mean(self.all), -math.inf, math.inf)
+        return Estimate(*(math.sqrt(max(0.0, end)) for end in ratio))
+
     @property
     def clipped(self) -> float:
-        """Share of images whose signal cannot be told from noise (negative estimate of ||mu||^2)."""
+        """Share of images whose estimate of ||mu||^2 is not positive; about a half for pure noise."""
         return (self.all.signal <= 0).double().mean().item()
 
 
@@ -213,7 +224,7 @@ def measure(
     images, targets : Tensor
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
     chunk : int, optional
-        Default: as many as keep the moments of the jackknife's groups under about a gigabyte.
+        Default: as many as keep the moments of the jackknife's groups under about three gigabytes.
     """
     chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
@@ -267,8 +278,8 @@ def mean_map_powers(maps: Tensor, size: int) -> Powers:
 
 
 def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Exponent b of the least-squares fit y = a x^b; not a number where a value is not positive."""
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    if not (y > 0).all():
+    if len(x) < 2 or not (y > 0).all():
         return float("nan")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -218,6 +218,17 @@ def test_ones_own_images(tmp_path, splits):
     assert train.inputs().mean().abs() < 1e-3 and torch.equal(train.mean, val.mean)
 
 
+def test_labels_follow_the_classes_of_the_training_split(tmp_path):
+    pictures(tmp_path, "train")
+    for name in "ac":
+        (tmp_path / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "val" / name / "0.png")
+    assert data.load(f"folder:{tmp_path}", "val", size=8).labels.sort().values.tolist() == [0, 2]
+    (tmp_path / "val" / "d").mkdir()
+    with pytest.raises(data.DataError, match="classes that the training split has not: d"):
+        data.load(f"folder:{tmp_path}", "val", size=8)
+
+
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
 def test_every_kind_of_picture_is_read(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"

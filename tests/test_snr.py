@@ -116,7 +116,7 @@ def test_jackknife_interval_covers_the_true_ratio():
     covered, runs = 0, 200
     for seed in range(runs):
         m = snr.measure_maps(synthetic(0.6, 12, images=1, pixels=800, seed=7 * seed))
-        e = m.estimate(snr.debiased_mean)
+        e = m.debiased()
         covered += e.low <= 0.6 <= e.high
     assert 0.90 < covered / runs <= 1
 
@@ -188,3 +188,15 @@ def test_bad_input_gets_a_sentence():
         moments.merge(stream(normal(1, 3, 1, 3, 3)))
     with pytest.raises(ValueError, match="at least two members, not 1"):
         snr.measure("input_gradient", [tiny_net()], normal(1, 3, 16, 16).float(), torch.tensor([0]))
+
+
+def test_debiased_intervals_clip_last_and_stay_open_when_unknown():
+    noise = snr.measure_maps(synthetic(0, 8, images=20))
+    e = noise.debiased()
+    assert e.low == 0 and e.value == pytest.approx(snr.debiased_mean(noise.all)) and e.high > 0
+    assert noise.power_ratio().low < 0
+    assert snr.measure_maps(normal(2, 3, 1, 2, 2)).debiased().high == math.inf
+
+
+def test_pure_noise_is_clipped_half_of_the_time():
+    assert snr.measure_maps(synthetic(0, 8, images=2000)).clipped == pytest.approx(0.5, abs=0.05)

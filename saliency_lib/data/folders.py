@@ -21,15 +21,20 @@ def split_folder(base: Path, split: str) -> Path | None:
     return next((base / name for name in names if (base / name).is_dir()), None)
 
 
-def listing(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
     """Class names in alphabetical order, and every image with its label, in a fixed shuffled order.
+
+    ``classes`` are those of the training split, which number the labels of every split.
 
     The order is shuffled, since a tree is sorted by class and the first n images are to be a fair sample.
     """
-    classes = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    found = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    classes = classes or found
+    if unknown := sorted(set(found) - set(classes)):
+        raise DataError(f"{folder} has classes that the training split has not: {', '.join(unknown)}; remove them")
     files = [
-        (path, label)
-        for label, name in enumerate(classes)
+        (path, classes.index(name))
+        for name in found
         for path in sorted((folder / name).iterdir())
         if path.suffix.lower() in SUFFIXES
     ]

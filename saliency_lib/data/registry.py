@@ -109,7 +109,8 @@ def _tensors(name: str, split: str, n: int | None, size: int, root: Path) -> tup
         return _cmnist(split, root), facts.classes
     folder = folders.split_folder(root / name, "train" if facts.splits[-1] == "test" and split == "val" else split)
     if folder is not None:
-        names, files = folders.listing(folder)
+        train = folders.split_folder(root / name, "train")
+        names, files = folders.listing(folder, train and folders.listing(train)[0])
         tensors = folders.read(name, files, size, len(facts.mean))
         classes = tuple(IMAGENETTE.get(c, c) for c in names)
     else:
@@ -151,7 +152,8 @@ def _own_images(name: str, split: str, n: int | None, size: int | None) -> Image
     if split not in ("train", "val"):
         raise ValueError(f"{name} has no split {split!r}; one of ['train', 'val']")
     if folders.split_folder(base, "train") and folders.split_folder(base, "val"):
-        (classes, train), (_, val) = (folders.listing(folders.split_folder(base, s)) for s in ("train", "val"))
+        classes, train = folders.listing(folders.split_folder(base, "train"))
+        _, val = folders.listing(folders.split_folder(base, "val"), classes)
     else:
         classes, files = folders.listing(base)
         train, val = [f for i, f in enumerate(files) if i % 5], files[::5]
@@ -165,7 +167,7 @@ def _own_images(name: str, split: str, n: int | None, size: int | None) -> Image
 def _image_data(name, tensors, classes, n, size, mean, std) -> ImageData:
     images, labels, masks = tensors["images"], tensors["labels"], tensors.get("masks")
     if n is not None and not 0 < n <= len(labels):
-        raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,}")
+        raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (none or null: all)")
     images, labels, masks = images[:n], labels[:n], None if masks is None else masks[:n].bool()
     if images.shape[-1] != size:
         shape = {"size": (size, size), "mode": "bilinear", "antialias": True}
