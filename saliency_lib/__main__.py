@@ -16,7 +16,7 @@ COMMANDS = {
     "test": "run the test suite; further arguments go to pytest",
     "check": "execute the notebooks beside the committed figures and list the numbers that moved",
     "bench": "run the benchmarks",
-    "lab": "open the notebooks in JupyterLab",
+    "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
@@ -162,14 +162,11 @@ def pytest(arguments: list[str]) -> int:
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT, check=False).returncode
 
 
-def lab() -> int:
+def lab(arguments: list[str]) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
     environment = os.environ | {"SALIENCY_FIGURES": str(PROJECT / "build" / "lab")}
-    return subprocess.run(
-        [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks")],
-        env=environment,
-        check=False,
-    ).returncode
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def main(words: list[str]) -> int:
@@ -178,6 +175,8 @@ def main(words: list[str]) -> int:
         return pytest(words[1:])
     if words[:1] == ["bench"]:
         return pytest(["tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:]])
+    if words[:1] == ["lab"]:
+        return lab(words[1:])
     arguments = parser().parse_args(words)
     if arguments.data_root:
         root = Path(arguments.data_root).expanduser().resolve()
@@ -194,8 +193,6 @@ def main(words: list[str]) -> int:
                 return run(arguments)
             case "check":
                 return check(arguments)
-            case "lab":
-                return lab()
             case "clean":
                 return clean()
         say(f"the environment is ready: {sys.prefix}")

@@ -166,3 +166,17 @@ def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="cannot write .*file/below/x"), atomic(tmp_path / "file" / "below" / "x"):
         pass
+
+
+def test_lab_listens_on_loopback_and_keeps_committed_figures_safe(monkeypatch):
+    seen = {}
+
+    def run(command, env, check):
+        seen.update(command=command, env=env)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(cli.subprocess, "run", run)
+    assert cli.main(["lab", "--no-browser"]) == 0
+    assert "--ServerApp.ip=127.0.0.1" in seen["command"] and seen["command"][-1] == "--no-browser"
+    assert not any("token" in word for word in seen["command"]), "Jupyter's own token protects it"
+    assert seen["env"]["SALIENCY_FIGURES"] == str(PROJECT / "build" / "lab")

@@ -167,7 +167,7 @@ def _own_images(name: str, split: str, n: int | None, size: int | None) -> Image
 def _image_data(name, tensors, classes, n, size, mean, std) -> ImageData:
     images, labels, masks = tensors["images"], tensors["labels"], tensors.get("masks")
     if n is not None and not 0 < n <= len(labels):
-        raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (none or null: all)")
+        raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (None, or null, takes all)")
     images, labels, masks = images[:n], labels[:n], None if masks is None else masks[:n].bool()
     if images.shape[-1] != size:
         shape = {"size": (size, size), "mode": "bilinear", "antialias": True}
