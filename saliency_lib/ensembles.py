@@ -237,10 +237,12 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     folder.mkdir(parents=True, exist_ok=True)
     missing = [i for i in range(spec.n_members) if _flaw(member_path(folder, i), spec.key)]
     if missing:
+        accuracies: list[float] = []
         with progress(total=len(missing), description=f"training {spec.key}") as bar:
 
             def done(record: dict) -> None:
-                bar.set_postfix(accuracy=f"{record['accuracy']:.3f}", refresh=False)
+                accuracies.append(record["accuracy"])
+                bar.set_postfix({"mean accuracy": f"{sum(accuracies) / len(accuracies):.3f}"}, refresh=False)
                 bar.update()
 
             EXECUTORS[executor](spec, folder, missing, done)

@@ -39,7 +39,8 @@ def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
     assert content["series"] == {"t": [1, 2], "e": [{"value": 1, "low": None, "high": 2}]}
     assert content["provenance"]["seed"] == 3 and content["provenance"]["parameters"]["n_members"] == 2
     assert {"device", "threads", "seconds", "versions"} <= set(content["provenance"])
-    assert Image.open(tmp_path / "smoke" / "02_test.png").size[0] > 300
+    with Image.open(tmp_path / "smoke" / "02_test.png") as picture:
+        assert picture.size[0] > 300
     assert len(plt.get_fignums()) == open_before - 1
     assert sorted(p.name for p in (tmp_path / "smoke").iterdir()) == ["02_test.json", "02_test.png"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_net
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_lib import attribution, snr
@@ -31,7 +31,6 @@ def synthetic(ratio, members, images=2000, pixels=64, seed=0):
     return mu + normal(members, images, 1, 1, pixels, seed=seed)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 12), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
 def test_streaming_equals_storing(n, offset, scale, seed):
     maps = offset + scale * normal(n, 3, 2, 4, 4, seed=seed)
@@ -40,7 +39,6 @@ def test_streaming_equals_storing(n, offset, scale, seed):
     torch.testing.assert_close(moments.variance, maps.var(0), rtol=1e-6, atol=1e-9 * (1 + offset**2))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 99))
 def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, seed):
     parts = [stream(normal(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
