@@ -122,7 +122,7 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
         return fresh
     folder.mkdir(parents=True, exist_ok=True)
     _stamp(folder, notebook).unlink(missing_ok=True)
-    mark, started, stale = time.time(), time.monotonic(), fingerprint(notebook, parameters)
+    mark, started, sources = time.time(), time.monotonic(), fingerprint(notebook, parameters)
     log = folder / f"{notebook}.log"
     try:
         with log.open("w") as output:
@@ -166,7 +166,9 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
     result = Result(notebook, "executed", time.monotonic() - started, made)
     with atomic(_stamp(folder, notebook)) as temporary:
         temporary.write_text(
-            json.dumps({"fingerprint": stale, "root": str(figures_root()), "figures": made, "seconds": result.seconds})
+            json.dumps(
+                {"fingerprint": sources, "root": str(figures_root()), "figures": made, "seconds": result.seconds}
+            )
         )
     return result
 
