@@ -25,8 +25,10 @@ from saliency_lib import ensembles
 from saliency_lib.training import Recipe
 recipe = Recipe(epochs=6, batch_size=64)
 spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=recipe)
+train, trained = ensembles.train_member, []
+ensembles.train_member = lambda *arguments: trained.append(arguments[1]) or train(*arguments)
 ensembles.get(spec)
-print(spec.key)
+print(spec.key, *trained)
 """
 
 
@@ -69,42 +71,51 @@ def test_only_what_is_missing_is_trained(own_store, monkeypatch):
     assert trained == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"dataset": "photodigits"},
-        {"model": "convnet-w5-d1-max"},
-        {"n_train": 201},
-        {"n_val": 51},
-        {"size": 9},
-        {"norm": "batch"},
-        {"activation": "tanh"},
-        {"vary": "init"},
-        {"trained": False},
-        {"seed": 1},
-        *(
-            {"recipe": dataclasses.replace(RECIPE, **r)}
-            for r in (
-                {"epochs": 2},
-                {"batch_size": 65},
-                {"lr": 0.02},
-                {"schedule": "sgd_step"},
-                {"label_seed": 3},
-                {"momentum": 0.8},
-                {"augment": "flip_crop"},
-                {"weight_decay": 0.1},
-                {"bfloat16": True},
-                {"channels_last": False},
-            )
-        ),
-    ],
-)
+CHANGES = [
+    {"dataset": "photodigits"},
+    {"model": "convnet-w5-d1-max"},
+    {"n_train": 201},
+    {"n_val": 51},
+    {"size": 9},
+    {"norm": "batch"},
+    {"activation": "tanh"},
+    {"vary": "init"},
+    {"trained": False},
+    {"seed": 1},
+    *(
+        {"recipe": dataclasses.replace(RECIPE, **r)}
+        for r in (
+            {"epochs": 2},
+            {"batch_size": 65},
+            {"lr": 0.02},
+            {"schedule": "sgd_step"},
+            {"label_seed": 3},
+            {"momentum": 0.8},
+            {"augment": "flip_crop"},
+            {"weight_decay": 0.1},
+            {"bfloat16": True},
+            {"channels_last": False},
+            {"device": "cuda"},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_the_key_follows_all_that_decides_the_weights(change):
     assert dataclasses.replace(SPEC, **change).key != SPEC.key
 
 
-def test_the_key_does_not_follow_the_number_of_members_and_every_field_is_covered():
+def test_the_key_does_not_follow_the_number_of_members_and_every_other_field_was_tried():
     assert dataclasses.replace(SPEC, n_members=9).key == SPEC.key
+    recipes = [change["recipe"] for change in CHANGES if "recipe" in change]
+    tried = {
+        f.name for r in recipes for f in dataclasses.fields(Recipe) if getattr(r, f.name) != getattr(RECIPE, f.name)
+    }
+    assert tried == {f.name for f in dataclasses.fields(Recipe)}
+    assert {k for change in CHANGES for k in change} == {f.name for f in dataclasses.fields(EnsembleSpec)} - {
+        "n_members"
+    }
     assert SPEC.recipe.lr == training.max_lr(SPEC.model)
 
 
@@ -189,7 +200,7 @@ def start(threads=1):
 
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
     undisturbed = start()
-    key = undisturbed.communicate(timeout=300)[0].strip()
+    key = undisturbed.communicate(timeout=300)[0].split()[0]
     whole = {p.name: members.load(p, key) for p in sorted((own_store / key).glob("member-*"))}
     for path in (own_store / key).iterdir():
         path.unlink()
@@ -200,7 +211,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
     victim.communicate()
     kept = {p.name: p.stat().st_mtime_ns for p in (own_store / key).glob("member-*")}
     assert 2 <= len(kept) < 6
-    assert start().communicate(timeout=300)[0].strip() == key
+    assert start().communicate(timeout=300)[0].split()[0] == key
     assert all((own_store / key / name).stat().st_mtime_ns == stamp for name, stamp in kept.items()), (
         "kept, not trained again"
     )
@@ -213,7 +224,8 @@ def test_two_processes_share_the_work(own_store):
     one, two = start(), start()
     outputs = [p.communicate(timeout=300) for p in (one, two)]
     assert one.returncode == two.returncode == 0, outputs
-    key = outputs[0][0].strip()
+    (key, *trained), (_, *others) = (out.split() for out, _ in outputs)
+    assert sorted(trained + others) == list("012345"), "each member was trained once, by one of them"
     manifest = json.loads((own_store / key / "manifest.json").read_text())
     assert [m["member"] for m in manifest["members"]] == list(range(6))
     assert not list((own_store / key).glob("*.tmp"))
