@@ -1,5 +1,6 @@
 """Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ class Estimate(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+UNKNOWN = Estimate(float("nan"), float("-inf"), float("inf"))
 
 
 def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
@@ -47,6 +51,15 @@ def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
     return Estimate(float(full), float(full - half), float(full + half))
 
 
+def over_members(statistic, *samples) -> Estimate:
+    """``statistic(*samples)`` with its jackknife interval, one member left out at a time; the members are the first
+    axis of every sample (arrays or tensors). Unbounded for fewer than three members."""
+    n = len(samples[0])
+    kept = [np.delete(np.arange(n), i) for i in range(n)] if n > 2 else []
+    left_out = [statistic(*(sample[k] for sample in samples)) for k in kept]
+    return jackknife(statistic(*samples), left_out, np.ones(len(left_out)))
+
+
 def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:
     """Percentile bootstrap of ``statistic(*samples)``; the samples are paired and resampled along their first axis."""
     rng, n = np.random.default_rng(seed), len(samples[0])
@@ -72,7 +85,7 @@ def spread(values) -> Estimate:
     """Standard deviation of independent, normally distributed values with its chi-square interval."""
     values = np.asarray(values, float)
     if len(values) < 2:
-        return Estimate(float("nan"), float("-inf"), float("inf"))
+        return UNKNOWN
     freedom, deviation = len(values) - 1, values.std(ddof=1)
     low, high = np.sqrt(freedom / stats.chi2.ppf([0.975, 0.025], freedom)) * deviation
     return Estimate(float(deviation), float(low), float(high))
@@ -89,3 +102,11 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
     value = above.value / below.value
     half = np.hypot(*[(e.high - e.low) / 2 / e.value for e in (above, below)])
     return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))
+
+
+def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 2 or not (y > 0).all():
+        return float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

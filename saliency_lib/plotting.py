@@ -23,7 +23,13 @@ from saliency_lib.paths import atomic, figures_root
 
 SIGNED = "RdBu_r"  # diverging and colour-blind-safe; white is zero
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.15"
-METHOD_COLOURS = {"input_gradient": BLUE, "probability_gradient": ORANGE}  # the same in every figure
+METHOD_COLOURS = {  # the same in every figure; one hue per family
+    "input_gradient": BLUE, "probability_gradient": ORANGE, "gradient_x_input": "#4F9BD0",
+    "integrated_gradients": SKY, "smoothgrad": "#003F66", "smoothgrad_ig": "#2F7E9E", "vargrad": "0.55",
+    "deeplift": GREEN, "gradient_shap": "#66C2A5", "deeplift_shap": "#006B4E", "kernel_shap": "#8FBF3F",
+    "lime": YELLOW, "gradcam": "#B2182B", "guided_backprop": PINK, "guided_gradcam": "#8E4585",
+    "occlusion": "#A6761D", "rise": "#6B4A12",
+}  # fmt: skip
 CLASS_COLOURS = seaborn.color_palette("colorblind", 10)
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "matplotlib", "saliency-companion")
 

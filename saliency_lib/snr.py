@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from saliency_lib import attribution
 from saliency_lib.estimates import Estimate, jackknife
 from saliency_lib.progress import progress
+from saliency_lib.randomness import derive
 
 GROUPS = 10  # at most, of the jackknife over members
 CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
@@ -225,21 +225,25 @@ def measure(
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
     chunk : int, optional
         Default: as many as keep the moments of the jackknife's groups under about three gigabytes.
+    seed : int
+        A stochastic method draws anew for every member, so that its own sampling counts as noise.
     """
     chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)
         parts.append(measure_maps(_Maps(method, ensemble, images[rows], targets[rows], seed, batch_size)))
-    return Measurement(
-        _joined([part.all for part in parts]),
-        tuple(_joined(list(group)) for group in zip(*(part.without for part in parts))),
-        parts[0].sizes,
-    )
+    return joined(parts)
 
 
-def _joined(parts: list[Powers]) -> Powers:
-    return Powers(parts[0].n, torch.cat([p.mean for p in parts]), torch.cat([p.noise for p in parts]))
+def joined(parts: Sequence[Measurement]) -> Measurement:
+    """One measurement of all images out of those of parts of them, by the same members."""
+
+    def together(powers: Sequence[Powers]) -> Powers:
+        return Powers(powers[0].n, torch.cat([p.mean for p in powers]), torch.cat([p.noise for p in powers]))
+
+    without = tuple(together(group) for group in zip(*(part.without for part in parts)))
+    return Measurement(together([part.all for part in parts]), without, parts[0].sizes)
 
 
 class _Maps(Sequence):
@@ -255,9 +259,21 @@ class _Maps(Sequence):
     def __getitem__(self, member: int) -> Tensor:
         if member >= len(self):
             raise IndexError(member)
-        return attribution.attribute(
-            self.method, self.ensemble[member], self.images, self.targets, seed=self.seed, batch_size=self.batch_size
-        )
+        model, seed = self.ensemble[member], derive(self.seed, member)
+        return attribution.attribute(self.method, model, self.images, self.targets, seed, self.batch_size)
+
+
+def member_maps(
+    method: str | Callable[..., Tensor],
+    ensemble: Sequence[nn.Module],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Tensor:
+    """All members' maps, (members, n, c, h, w); a stochastic method draws anew for every member."""
+    return torch.stack(list(_Maps(method, ensemble, images, targets, seed, batch_size)))
 
 
 def mean_map_powers(maps: Tensor, size: int) -> Powers:
@@ -275,11 +291,3 @@ def mean_map_powers(maps: Tensor, size: int) -> Powers:
     for group in maps[: groups * size].split(size):
         moments.update(group.mean(0))
     return powers(moments)
-
-
-def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 2 or not (y > 0).all():
-        return float("nan")
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -1,8 +1,11 @@
 """What all tests share: nothing of theirs lands in the checkout; real data is used only where a test asks for it."""
 
 import os
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -48,3 +51,21 @@ def tiny_net(seed: int = 0, **options):
 
     with seeded(seed):
         return models.build(options.pop("name", "resnet_small"), 10, size=options.pop("size", 16), **options).eval()
+
+
+def batch(n: int = 5, size: int = 16, seed: int = 0):
+    """Smooth random images (n, 3, size, size) and targets (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(n, 3, 5, 5, generator=generator)
+    images = 2 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
+    return images + 0.2 * torch.randn(images.shape, generator=generator), torch.randint(10, (n,), generator=generator)
+
+
+@contextmanager
+def as_it_comes():
+    """For other libraries' methods: they warn and draw from the global generators."""
+    state = np.random.get_state()
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        yield
+    np.random.set_state(state)

@@ -1,33 +1,69 @@
-"""Gradients: equal to captum's and to finite differences; nothing of the model is touched."""
+"""What holds for every method: oracles, hygiene, the same maps whatever the batch, and sentences for bad input."""
 
 import captum.attr
 import pytest
 import torch
-from conftest import tiny_net
+from conftest import as_it_comes, batch, tiny_net
+from torch import nn
 
 from saliency_lib import attribution
-from saliency_lib.attribution import METHODS, attribute
+from saliency_lib.attribution import METHODS, attribute, passes
+
+NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
+STOCHASTIC = [name for name, method in METHODS.items() if method.stochastic]
+FEW = {  # options that keep slow methods short
+    "integrated_gradients": {"n_steps": 8},
+    "smoothgrad": {"n_samples": 4},
+    "smoothgrad_ig": {"n_samples": 3, "n_steps": 4},
+    "vargrad": {"n_samples": 4},
+    "gradient_shap": {"n_samples": 4},
+    "lime": {"n_samples": 24, "n_segments": 12},
+    "kernel_shap": {"n_samples": 40, "n_segments": 12},
+    "rise": {"n_masks": 20},
+}
 
 
-def batch(n=5, size=16, seed=0):
+def method(name):
+    return lambda *args, **options: METHODS[name].function(*args, **FEW.get(name, {}), **options)
+
+
+@pytest.mark.parametrize("name,norm", NETS)
+def test_methods_that_captum_has_too_give_its_maps(name, norm):
+    net, (x, y) = tiny_net(name=name, norm=norm, size=32), batch(3, 32)
+    close = {"rtol": 1e-3, "atol": 1e-6}
+
+    def theirs(kind, *args, **options):
+        return kind.attribute(x.clone().requires_grad_(), *args, target=y, **options).detach()
+
+    torch.testing.assert_close(
+        attribute("input_gradient", net, x, y), theirs(captum.attr.Saliency(net), abs=False), **close
+    )
+    torch.testing.assert_close(
+        attribute("gradient_x_input", net, x, y), theirs(captum.attr.InputXGradient(net)), **close
+    )
+    for quadrature in ("gausslegendre", "riemann_trapezoid"):
+        ours = attribution.integrated_gradients(net, x, y, n_steps=7, quadrature=quadrature, batch_size=5)
+        torch.testing.assert_close(
+            ours, theirs(captum.attr.IntegratedGradients(net), n_steps=7, method=quadrature), **close
+        )
+    ours = attribution.occlusion(net, x, y, window=8, stride=8)
+    boxes = {"sliding_window_shapes": (3, 8, 8), "strides": (3, 8, 8)}
+    torch.testing.assert_close(ours, theirs(captum.attr.Occlusion(net), **boxes)[:, :1], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradient_shap_is_captums_with_the_same_draws(seed, monkeypatch):
+    net, (x, y) = tiny_net(), batch(1)
+    references = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(9))
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 3, size, size, generator=generator), torch.randint(0, 10, (n,), generator=generator)
-
-
-@pytest.mark.parametrize(
-    "name,norm,size",
-    [
-        ("resnet18", None, 32),
-        ("resnet18", "none", 32),
-        ("vgg11", "none", 32),
-        ("vgg11", "batch", 32),
-        ("resnet_small", None, 16),
-    ],
-)
-def test_input_gradient_is_captums_signed_saliency(name, norm, size):
-    net, (x, y) = tiny_net(name=name, norm=norm, size=size), batch(3, size)
-    theirs = captum.attr.Saliency(net).attribute(x.clone().requires_grad_(), target=y, abs=False)
-    torch.testing.assert_close(attribute("input_gradient", net, x, y), theirs.detach())
+    chosen = torch.randint(5, (6,), generator=generator).numpy()
+    alphas = torch.rand(6, generator=generator).numpy()
+    monkeypatch.setattr("numpy.random.choice", lambda *_, **__: chosen)
+    monkeypatch.setattr("numpy.random.uniform", lambda *_, **__: alphas)
+    with as_it_comes():
+        theirs = captum.attr.GradientShap(net).attribute(x, references, n_samples=6, stdevs=0.0, target=y)
+    ours = attribution.gradient_shap(net, x, y, seed=seed, n_samples=6, references=references)
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-3, atol=1e-6)
 
 
 def test_input_gradient_against_finite_differences():
@@ -52,27 +88,113 @@ def test_probability_gradient_is_equation_8():
     torch.testing.assert_close(attribute("probability_gradient", net, x, y), expected, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-def test_any_batch_size_gives_the_same_maps(name):
+@pytest.mark.parametrize("name,norm", NETS)
+def test_integrated_gradients_are_complete_and_say_how_far(name, norm):
+    net, (x, y) = tiny_net(name=name, norm=norm, size=32), batch(2, 32)
+    baseline = batch(1, 32, seed=5)[0][0]
+    difference = (net(x) - net(baseline[None])).gather(1, y[:, None])[:, 0].detach()
+    errors = []
+    for steps in (4, 256):
+        maps, error = attribution.integrated_gradients(net, x, y, n_steps=steps, baseline=baseline, return_error=True)
+        torch.testing.assert_close(maps.flatten(1).sum(1) - difference, error, rtol=1e-3, atol=1e-5)
+        errors.append((error.abs() / maps.abs().flatten(1).sum(1)).max())
+    assert errors[1] < 5e-3 and errors[1] < errors[0]
+
+
+def test_smoothgrad_without_noise_is_its_base():
     net, (x, y) = tiny_net(), batch()
-    whole = attribute(name, net, x, y)
-    for size in (1, 2, 99):
-        torch.testing.assert_close(attribute(name, net, x, y, batch_size=size), whole)
-    assert whole.shape == x.shape and whole.dtype == torch.float32
+    torch.testing.assert_close(
+        attribution.smoothgrad(net, x, y, sigma=0.0, n_samples=3), attribute("input_gradient", net, x, y)
+    )
+    torch.testing.assert_close(
+        attribution.smoothgrad_ig(net, x, y, sigma=0.0, n_samples=2, n_steps=5),
+        attribution.integrated_gradients(net, x, y, n_steps=5),
+    )
+    assert attribution.vargrad(net, x, y, sigma=0.0, n_samples=3).abs().max() < 1e-12
+
+
+def test_smoothgrad_and_vargrad_are_mean_and_variance_over_noisy_copies():
+    net, (x, y) = tiny_net(), batch(2)
+    noise = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(7))
+    span = (x.flatten(1).max(1).values - x.flatten(1).min(1).values).view(-1, 1, 1, 1)
+    maps = torch.stack([attribute("input_gradient", net, x + 0.2 * span * eps, y) for eps in noise])
+    options = {"seed": 7, "sigma": 0.2, "n_samples": 4}
+    torch.testing.assert_close(attribution.smoothgrad(net, x, y, **options), maps.mean(0))
+    torch.testing.assert_close(attribution.vargrad(net, x, y, **options), maps.var(0), rtol=1e-3, atol=1e-12)
+
+
+def test_smooth_wraps_any_method():
+    net, (x, y) = tiny_net(), batch()
+    smoothed = attribution.smooth(method("gradient_shap"), n_samples=2)
+    whole = smoothed(net, x, y, seed=3)
+    assert whole.shape == x.shape and not torch.equal(whole, smoothed(net, x, y, seed=4))
+    torch.testing.assert_close(smoothed(net, x, y, seed=3, batch_size=1), whole)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_any_batch_size_gives_the_same_maps_and_n_images_are_n_times_one(name):
+    net, (x, y) = tiny_net(), batch(4)
+    whole = method(name)(net, x, y, seed=1)
+    close = {"rtol": 1e-3, "atol": 1e-3 * whole.abs().max().item()}
+    for size in (1, 3, 99):
+        torch.testing.assert_close(method(name)(net, x, y, seed=1, batch_size=size), whole, **close)
+    alone = [method(name)(net, x[i : i + 1], y[i : i + 1], seed=1) for i in range(len(x))]
+    torch.testing.assert_close(torch.cat(alone), whole, **close)
+    assert whole.shape in (x.shape, (len(x), 1, *x.shape[2:])) and whole.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_maps_are_signed_or_not_and_depend_on_the_seed_or_not_as_the_registry_says(name):
+    net, (x, y) = tiny_net(), batch(3)
+    first, again, other = (method(name)(net, x, y, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) != METHODS[name].stochastic
+    assert ((first < 0).any() == METHODS[name].signed) and (first > 0).any()
 
 
 @pytest.mark.parametrize("name", list(METHODS))
 def test_model_and_input_are_left_as_they_were(name):
-    net, (x, y) = tiny_net(), batch()
+    net, (x, y) = tiny_net(), batch(2)
     net.conv1.weight.grad = torch.ones_like(net.conv1.weight)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    attribute(name, net, x, y)
+    before, image = {k: v.clone() for k, v in net.state_dict().items()}, x.clone()
+    attributes = [set(vars(module)) for module in net.modules()]
+    method(name)(net, x, y)
     with torch.no_grad():
-        attribute(name, net, x, y)
+        method(name)(net, x, y)
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert not net.training and not x.requires_grad and x.grad is None
+    assert not net.training and not x.requires_grad and x.grad is None and torch.equal(x, image)
     assert (net.conv1.weight.grad == 1).all() and net.fc.weight.grad is None
-    assert not any(m._forward_hooks or m._backward_hooks for m in net.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    assert not any(getattr(module, kind) for module in net.modules() for kind in hooks)
+    assert [set(vars(module)) for module in net.modules()] == attributes
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_nothing_is_left_behind_by_an_exception(name):
+    net, (x, y) = tiny_net(), batch(2)
+    with pytest.raises(ValueError, match="10 classes, 0 to 9"):
+        method(name)(net, x, y + 90)
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    assert not any(getattr(module, kind) for module in net.modules() for kind in hooks)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_the_registry_counts_passes_truly(name):
+    entry, net, (x, y) = METHODS[name], tiny_net(), batch(2, 32)
+    size = {"batch_size": 64}
+    forwards, backwards = [], []
+
+    def after(_module, _inputs, out):
+        forwards.append(len(out))
+        if out.requires_grad:
+            out.register_hook(lambda grad: backwards.append(len(grad)))
+
+    with passes.hooked([net], after):
+        entry.function(net, x, y, **size)
+    once = 20 if name.startswith("deeplift") else 0  # its references pass once, however many images there are
+    assert 0 <= sum(forwards) / len(x) - entry.forwards <= once / len(x)
+    assert sum(backwards) / len(x) == entry.backwards
+    assert entry.citation
 
 
 def test_a_function_of_the_same_signature_is_a_method():
@@ -81,28 +203,97 @@ def test_a_function_of_the_same_signature_is_a_method():
     assert torch.equal(ours, 3 * x)
 
 
-def test_the_registry_names_source_and_cost():
-    for method in METHODS.values():
-        assert method.citation and method.forwards >= 1 and method.backwards >= 0
-
-
+@pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.parametrize(
     "change,message",
     [
         (lambda net, x, y: net.train(), "training mode"),
-        (lambda net, x, y: y.add_(90), "10 classes, 0 to 9"),
+        (lambda net, x, y: net.bn1.train(), "training mode"),
         (lambda net, x, y: x.fill_(float("nan")), "not finite"),
         (lambda net, x, y: x.squeeze_(0), "expected images"),
+        (lambda net, x, y: y.resize_(0), "expected images"),
+        (lambda net, x, y: y.sub_(99), "10 classes, 0 to 9"),
     ],
 )
-def test_bad_input_gets_a_sentence(change, message):
+def test_bad_input_gets_a_sentence(name, change, message):
     net, (x, y) = tiny_net(), batch(1)
     change(net, x, y)
     with pytest.raises(ValueError, match=message):
-        attribute("input_gradient", net, x, y)
-    with pytest.raises(ValueError, match="unknown method 'gradcat'; one of"):
-        attribute("gradcat", net, *batch())
+        method(name)(net, x, y)
 
 
-def test_larger_pictures_go_in_smaller_batches():
-    assert [s.stop - s.start for s in attribution._batches(300, torch.zeros(300, 3, 64, 64), None)][0] == 64
+def test_more_bad_input_gets_a_sentence():
+    net, (x, y) = tiny_net(), batch(2)
+    for call, message in (
+        (lambda: attribute("gradcat", net, x, y), "unknown method 'gradcat'; one of"),
+        (lambda: attribute("input_gradient", net, x, y.float()), "int64"),
+        (lambda: attribute("input_gradient", net.conv1, x, y), r"expected logits \(n, classes\)"),
+        (lambda: attribution.integrated_gradients(net, x, y, quadrature="simpson"), "unknown quadrature 'simpson'"),
+        (lambda: attribution.integrated_gradients(net, x, y, n_steps=0), "at least one step"),
+        (lambda: attribution.gradient_shap(net, x, y, references=x[:, :1]), "do not go with images"),
+        (lambda: attribution.smoothgrad(net, x, y, sigma=-1.0), "sigma >= 0"),
+        (lambda: attribution.vargrad(net, x, y, n_samples=1), "at least two samples"),
+        (lambda: attribution.occlusion(net, x, y, window=99), "window <= 16 pixels, not"),
+        (lambda: attribution.rise(net, x, y, p=1.5), "p=1.5"),
+        (lambda: attribution.lime(net, x, y, solver="svm"), "unknown solver 'svm'"),
+        (lambda: attribution.lime(net, x, y, n_segments=1), "at least two superpixels"),
+        (lambda: attribution.kernel_shap(net, x, y, n_samples=3), "at least four samples"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
+    net = tiny_net()
+    monkeypatch.setattr(passes, "free_memory", lambda device: 10**12)
+    assert passes.fitting(net, torch.zeros(300, 3, 32, 32)) == 128
+    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 32
+    per_image = passes.bytes_per_image(net, torch.zeros(1, 3, 64, 64))
+    monkeypatch.setattr(passes, "free_memory", lambda device: 11 * per_image)
+    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 5
+    monkeypatch.setattr(passes, "free_memory", lambda device: 0)
+    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 1
+    assert passes.free_memory.__name__ == "<lambda>"
+
+
+def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monkeypatch):
+    net, (x, y) = tiny_net(size=128), batch(2, 128)
+    whole, largest = attribute("integrated_gradients", net, x, y), []
+    three = 2 * 3 * passes.bytes_per_image(net, x[:1])
+    monkeypatch.setattr(passes, "free_memory", lambda device: three)
+    with passes.hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
+        again = attribute("integrated_gradients", net, x, y)
+    assert max(largest) <= 3
+    torch.testing.assert_close(again, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_free_memory_is_a_plausible_number():
+    assert 2**20 < passes.free_memory(torch.device("cpu")) < 2**46
+
+
+class InPlace(nn.Module):
+    """Two ReLUs that work in place, as torchvision's do."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(inplace=True),
+            nn.Flatten(), nn.Linear(8 * 25, 10),
+        )  # fmt: skip
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_relus_that_work_in_place_give_the_same_maps(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = InPlace().eval()
+    x, y = batch(2)
+    options = {"layer": "net.4"} if "gradcam" in name else {}
+    maps = method(name)(model, x, y, **options)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    torch.testing.assert_close(maps, method(name)(model, x, y, **options), rtol=1e-3, atol=1e-6)

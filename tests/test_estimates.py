@@ -1,5 +1,7 @@
 """Intervals: equal to closed forms, and they cover."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from saliency_lib import estimates
-from saliency_lib.estimates import Estimate
+from saliency_lib.estimates import Estimate, loglog_slope, over_members, student
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
 
@@ -70,3 +72,18 @@ def test_ratio_of_certain_and_uncertain_numbers():
     e = estimates.ratio(Estimate(6, 5.4, 6.6), Estimate(3, 3, 3))
     assert e.low == pytest.approx(2 * np.exp(-0.1)) and e.high == pytest.approx(2 * np.exp(0.1))
     assert not np.isfinite(estimates.ratio(Estimate(1, 0, 2), Estimate(0, 0, 0)).high)
+
+
+@given(st.floats(-2, 2), st.floats(0.1, 10))
+def test_slope_of_a_power_law(exponent, factor):
+    x = np.array([1, 2, 4, 8])
+    assert loglog_slope(x, factor * x**exponent) == pytest.approx(exponent, abs=1e-9)
+    assert math.isnan(loglog_slope(x, [1, 2, 0, 3]))
+
+
+def test_over_members_leaves_out_one_at_a_time():
+    x, y = np.random.default_rng(0).normal(size=(2, 9))
+    mean = over_members(lambda a, b: (a - b).mean(), x, y)
+    theirs = student(x - y)
+    np.testing.assert_allclose(mean, theirs)
+    assert over_members(np.mean, x[:2]) == (x[:2].mean(), -np.inf, np.inf)

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from conftest import tiny_net
@@ -167,13 +166,6 @@ def test_members_needed_gives_the_papers_gains():
     assert snr.members_needed(1, math.sqrt(50)) == 50 and math.sqrt(50) == pytest.approx(7.07, abs=0.01)
     with pytest.raises(ValueError, match="never reaches 2"):
         snr.members_needed(0, 2)
-
-
-@given(st.floats(-2, 2), st.floats(0.1, 10))
-def test_slope_of_a_power_law(exponent, factor):
-    x = np.array([1, 2, 4, 8])
-    assert snr.loglog_slope(x, factor * x**exponent) == pytest.approx(exponent, abs=1e-9)
-    assert math.isnan(snr.loglog_slope(x, [1, 2, 0, 3]))
 
 
 def test_bad_input_gets_a_sentence():

@@ -80,9 +80,18 @@ class ResNetSmall(nn.Module):
         return self.fc(torch.flatten(self.avgpool(x), 1))
 
 
+class Residual(nn.Sequential):
+    """Its modules in a row, added to the input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
 class ResNet9(nn.Module):
     """The nine-layer residual network of the DAWNBench entries, as a stand-in for the ResNet-9 of Bykov et al. 2022,
     whose details are in an appendix that is not part of its text."""
+
+    stages = ("prep", "res1", "layer2", "res3")
 
     def __init__(self, num_classes: int, channels: int, norm, activation):
         super().__init__()
@@ -93,16 +102,15 @@ class ResNet9(nn.Module):
 
         self.prep = conv(channels, 64)
         self.layer1 = conv(64, 128, pool=True)
-        self.res1 = nn.Sequential(conv(128, 128), conv(128, 128))
+        self.res1 = Residual(conv(128, 128), conv(128, 128))
         self.layer2 = conv(128, 256, pool=True)
         self.layer3 = conv(256, 512, pool=True)
-        self.res3 = nn.Sequential(conv(512, 512), conv(512, 512))
+        self.res3 = Residual(conv(512, 512), conv(512, 512))
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(512, num_classes)
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer1(self.prep(x))
-        x = self.layer3(self.layer2(x + self.res1(x)))
-        x = x + self.res3(x)
+        x = self.res3(self.layer3(self.layer2(self.res1(x))))
         return self.fc(torch.flatten(self.pool(x), 1))

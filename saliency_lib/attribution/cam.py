@@ -1,0 +1,47 @@
+"""GradCAM: feature maps of one layer, weighted by their mean gradients."""
+
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_lib.attribution import layers
+from saliency_lib.attribution.passes import in_batches
+
+
+def gradcam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    layer: str = "top",
+    relu: bool = False,
+) -> Tensor:
+    """Class activation maps at a layer, (n, 1, h, w), bilinearly resized to the images; signed, in logits per unit.
+
+    Selvaraju et al. 2019. Their ReLU is an option, since maps without negative values inflate the SNR.
+
+    Parameters
+    ----------
+    layer : str
+        A module's name, or ``top`` (the last convolutional stage) or ``mid`` (the lower middle one).
+    relu : bool
+        Cut negative values at the layer's own resolution, as the paper does.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, or one whose output is not (n, c, h, w).
+    """
+    method = LayerGradCam(lambda x: model(x), layers.find(model, layer))
+
+    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
+        small = method.attribute(x, target=y, relu_attributions=relu)
+        if small.ndim != 4:
+            raise ValueError(
+                f"layer {layer!r} has no feature maps (n, c, h, w) but {tuple(small.shape)}; choose another"
+            )
+        return F.interpolate(small.detach(), x.shape[-2:], mode="bilinear", align_corners=False)
+
+    return in_batches(maps, model, images, targets, batch_size)

@@ -1,0 +1,236 @@
+"""DeepLIFT's rescale rule: every non-linearity is replaced by the straight line between reference and image.
+
+Not captum's: in version 0.9 its rule for max pooling after a ReLU loses part of the difference (tests/test_deeplift.py
+shows it), and it sends the reference through the network once for every image.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_lib.attribution.passes import check, device_of, hooked, in_batches, leaves
+from saliency_lib.attribution.references import references_or_noise
+
+ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU)
+EPSILON = 1e-6  # differences of inputs below it take the derivative in place of a quotient
+CACHED = 2**18  # values of a tensor that are worked on at once
+TOLERANCE = (
+    1e-3  # of the sum of |map| and a hundredth of the logits: rounding is far below, a missed non-linearity far above
+)
+
+
+def _derivative(module: nn.Module, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(module.forward(x).sum(), x)[0]
+
+
+def _relu_slopes(x: Tensor, out: Tensor, x0: Tensor) -> Tensor:
+    """(relu(x) - relu(x0)) / (x - x0) without a difference that could be zero; where x = x0, the derivative.
+
+    For x0 > 0 that is x0 / (x0 - min(x, 0)), else out / (out - x0); in one: (x0 or out) / (out + |x0| - (x or 0)).
+    A few images at a time on a CPU, so that its cache holds them: these steps wait for memory, not for arithmetic.
+    """
+    slopes, above, below = torch.empty_like(out), (x0 > 0).to(x), (x0 <= 0).to(x)
+    size, top = x0.abs().clamp_(min=torch.finfo(x.dtype).tiny), x0.clamp(min=0)
+    step = len(x) if x.is_cuda else max(1, CACHED // x[0].numel())
+    for rows in (slice(i, i + step) for i in range(0, len(x), step)):
+        bottom = torch.addcmul(size, above, x[rows], value=-1).add_(out[rows])
+        torch.addcmul(top, below, out[rows], out=slopes[rows]).div_(bottom)
+    return slopes
+
+
+def _slopes(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
+    """Slopes of the lines from (x0, out0) to (x, out), or the derivative where the two are nearly one point."""
+    if isinstance(module, nn.ReLU):
+        return _relu_slopes(x, out, x0)
+    run = x - x0
+    near = run.abs() < EPSILON
+    slopes = (out - out0).div_(run)
+    return torch.where(near, _derivative(module, x), slopes) if near.any() else slopes
+
+
+def _line(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
+    """``out``, but with the slope of the line from (x0, out0) to (x, out) for its gradient."""
+    with torch.no_grad():
+        slopes = _slopes(module, x, out, x0, out0)
+    return _Sloped.apply(x, out, slopes)
+
+
+class _Sloped(torch.autograd.Function):
+    """The value of ``out`` with the gradient ``slope`` by x."""
+
+    @staticmethod
+    def forward(ctx, x, out, slope):
+        ctx.save_for_backward(slope)
+        return out.detach().view_as(out)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None, None
+
+
+class _Scattered(torch.autograd.Function):
+    """The value of ``out`` with the gradients ``up`` and ``down`` by the pixels of x at ``places`` and ``places0``."""
+
+    @staticmethod
+    def forward(ctx, x, out, module, *slopes_and_places):
+        ctx.save_for_backward(x, *slopes_and_places)
+        ctx.module = module
+        return out.detach().view_as(out)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, up, down, places, places0 = ctx.saved_tensors
+        back = _pool_backward(ctx.module, grad * up, x, places)
+        return back.add_(_pool_backward(ctx.module, grad * down, x, places0)), *[None] * 6
+
+
+def _pool_backward(module: nn.Module, grad: Tensor, x: Tensor, places: Tensor) -> Tensor:
+    """What max pooling's own backward pass does, at any places: adds up where windows overlap."""
+    if isinstance(module, nn.AdaptiveMaxPool2d):
+        return torch.ops.aten.adaptive_max_pool2d_backward(grad, x, places)
+    pair = [2 * [v] if isinstance(v, int) else list(v) for v in (module.kernel_size, module.stride, module.padding)]
+    dilation = 2 * [module.dilation] if isinstance(module.dilation, int) else list(module.dilation)
+    return torch.ops.aten.max_pool2d_with_indices_backward(grad, x, *pair, dilation, module.ceil_mode, places)
+
+
+def _pool_line(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
+    """Of a window's difference, what raises the maximum goes to the image's largest pixel, the rest to the reference's
+    largest (as in the authors' code); windows may overlap."""
+    with torch.no_grad():
+        places, places0 = _argmax(module, x), _argmax(module, x0).expand_as(out)
+        top = torch.maximum(out, out0)
+        up, down = top - out0, out - top
+        up.div_((out - _at(x0.expand_as(x), places)).masked_fill_(up == 0, 1.0))
+        down.div_((_at(x, places0) - out0).masked_fill_(down == 0, 1.0))
+    return _Scattered.apply(x, out, module, up, down, places, places0)
+
+
+def _at(x: Tensor, places: Tensor) -> Tensor:
+    return x.flatten(2).gather(2, places.flatten(2)).view(places.shape)
+
+
+def _argmax(module: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(module, nn.AdaptiveMaxPool2d):
+        return F.adaptive_max_pool2d(x, module.output_size, return_indices=True)[1]
+    return F.max_pool2d(
+        x, module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode, return_indices=True
+    )[1]
+
+
+class _Rescaled:
+    """The references' way through the network, and the network with straight lines from there; a context manager."""
+
+    def __init__(self, model: nn.Module, references: Tensor):
+        self.model = model
+        self.modules = [m for m in leaves(model) if isinstance(m, (*ELEMENTWISE, nn.MaxPool2d, nn.AdaptiveMaxPool2d))]
+        self.inputs: list[Tensor] = []
+        self.passed: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._handles = [m.register_forward_pre_hook(self._before) for m in self.modules]
+        try:
+            with torch.no_grad(), hooked(self.modules, self._record):
+                self.output = model(references)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _before(self, module: nn.Module, inputs: tuple[Tensor, ...]):
+        self.inputs.append(inputs[0])
+        return (inputs[0].clone(),) if getattr(module, "inplace", False) else None
+
+    def _record(self, module: nn.Module, _inputs, out: Tensor) -> None:
+        self.passed.append((module, self.inputs.pop(), out))
+
+    def _replace(self, module: nn.Module, _inputs, out: Tensor) -> Tensor:
+        same, x0, out0 = next(self.left)
+        assert same is module, "the model takes another way for the image than for the reference"
+        rule, one = _line if isinstance(module, ELEMENTWISE) else _pool_line, slice(self.chosen, self.chosen + 1)
+        return rule(module, self.inputs.pop(), out, x0[one], out0[one])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for handle in self._handles:
+            handle.remove()
+
+    def __call__(self, x: Tensor, chosen: int) -> Tensor:
+        """Logits of x, with straight lines from the chosen reference."""
+        self.chosen, self.left = chosen, iter(self.passed)
+        with hooked(self.modules, self._replace):
+            return self.model(x)
+
+
+def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k: int) -> Tensor:
+    """Multipliers times differences from reference k, checked to add up to the difference of logits."""
+    x = x.detach().requires_grad_()
+    scores = rescaled(x, k).gather(1, y[:, None])
+    maps = torch.autograd.grad(scores.sum(), x)[0] * (x.detach() - references[k])
+    difference = (scores.detach() - rescaled.output[k, y][:, None])[:, 0]
+    error = (maps.flatten(1).sum(1) - difference).abs()
+    scale = maps.flatten(1).abs().sum(1) + 0.01 * scores.detach().abs().max()
+    if (error > TOLERANCE * scale).any():
+        raise ValueError(
+            f"DeepLIFT does not add up for this model: its maps miss the difference of logits by up to "
+            f"{error.max().item():.3g}. Some non-linearity is none of its modules, or one without a rule; use "
+            f"{', '.join(m.__name__ for m in ELEMENTWISE)} or max pooling, as modules, and batch normalisation"
+        )
+    return maps.detach()
+
+
+def deeplift(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    baseline: Tensor | None = None,
+) -> Tensor:
+    """DeepLIFT contributions by the rescale rule, (n, c, h, w), in logits; signed.
+
+    Shrikumar et al. 2017. A map sums to the difference of the target's logit between image and baseline.
+
+    Parameters
+    ----------
+    baseline : Tensor, optional
+        (c, h, w), normalised; default: zero, the data's mean colour.
+
+    Raises
+    ------
+    ValueError
+        If a map does not add up, since the model holds a non-linearity that is not a module with a rule.
+    """
+    reference = torch.zeros_like(images[:1]) if baseline is None else baseline[None]
+    return deeplift_shap(model, images, targets, seed=seed, batch_size=batch_size, references=reference)
+
+
+def deeplift_shap(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    references: Tensor | None = None,
+) -> Tensor:
+    """Mean of DeepLIFT over references, (n, c, h, w), in logits; signed.
+
+    Lundberg and Lee 2017 (DeepExplainer). A map sums to the target's logit less its mean over references.
+
+    Parameters
+    ----------
+    references : Tensor, optional
+        (m, c, h, w), normalised, all of them used; best from the training data. Default: ten draws of noise with the
+        data's mean and standard deviation.
+    """
+    check(model, images, targets)
+    pool = references_or_noise(references, images, torch.Generator().manual_seed(seed))
+    pool = pool.to(device_of(model, images), memory_format=torch.channels_last)
+
+    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
+        return sum(_multiplied(rescaled, x, y, pool, k) for k in range(len(pool))) / len(pool)
+
+    with _Rescaled(model, pool) as rescaled:
+        return in_batches(maps, model, images, targets, batch_size)

@@ -1,0 +1,87 @@
+"""Guided backpropagation, and its product with GradCAM."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from captum.attr import GuidedBackprop
+from torch import Tensor, nn
+
+from saliency_lib.attribution.cam import gradcam
+from saliency_lib.attribution.passes import hooked, in_batches
+
+
+def _relus_in_graph(output: Tensor) -> int:
+    """ReLUs that autograd has seen, as modules or as functions."""
+    seen, waiting, found = set(), [output.grad_fn], 0
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found += node.name().startswith("ReluBackward")
+        waiting += [parent for parent, _ in node.next_functions]
+    return found
+
+
+@contextmanager
+def relus_are_modules(model: nn.Module) -> Iterator[None]:
+    """Raise ValueError after a forward pass inside the block unless every ReLU in it was a module, seen by hooks."""
+    calls = []
+
+    def compare(_model, _inputs, output: Tensor) -> None:
+        made = _relus_in_graph(output)
+        if not calls:
+            raise ValueError(
+                f"guided backpropagation changes the gradient of ReLU modules; {type(model).__name__} has none in use"
+            )
+        if made > len(calls):
+            raise ValueError(
+                f"{made - len(calls)} of the {made} ReLUs are functions called in forward, where guided "
+                "backpropagation would silently give the plain gradient; make each an nn.ReLU() of its own"
+            )
+        calls.clear()
+
+    modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    with hooked(modules, lambda module, _inputs, _out: calls.append(module)), hooked([model], compare):
+        yield
+
+
+def guided_backprop(
+    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
+) -> Tensor:
+    """Gradients that only positive values pass at every ReLU, (n, c, h, w), logit per unit; signed.
+
+    Springenberg et al. 2015.
+
+    Raises
+    ------
+    ValueError
+        If a ReLU is a function in place of a module, or there is none.
+    """
+    method = GuidedBackprop(model)
+
+    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
+            return method.attribute(x.requires_grad_(), target=y)
+
+    with relus_are_modules(model):
+        return in_batches(maps, model, images, targets, batch_size)
+
+
+def guided_gradcam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    layer: str = "top",
+) -> Tensor:
+    """Guided backpropagation times GradCAM after its ReLU, (n, c, h, w); signed.
+
+    Selvaraju et al. 2019. captum's GuidedGradCam is the same, with nearest in place of bilinear resizing.
+    """
+    mask = gradcam(model, images, targets, batch_size=batch_size, layer=layer, relu=True)
+    return guided_backprop(model, images, targets, batch_size=batch_size).mul_(mask)

@@ -1,0 +1,55 @@
+"""Layers by name, and the names ``top`` and ``mid``."""
+
+from torch import nn
+
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Linear)
+CONVOLUTIONAL = (nn.Conv2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.ReLU, nn.Softplus, nn.GELU, nn.Tanh, nn.Identity)
+
+
+def stages(model: nn.Module) -> list[str]:
+    """Names of the layers that close a stage, lowest first.
+
+    The model's own ``stages`` if it has them; the residual stages ``layer1`` to ``layer4``; else, in the order of the
+    modules, what comes last before each pooling, or each convolution's end where nothing is pooled.
+    """
+    if own := getattr(model, "stages", None):
+        return list(own)
+    residual = [f"layer{k}" for k in range(1, 5)]
+    if all(hasattr(model, name) for name in residual):
+        return residual
+    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    before_pool, before_conv, last = [], [], None
+    for name, module in leaves:
+        if isinstance(module, POOLS) and last:
+            before_pool.append(last)
+            last = None
+        if isinstance(module, nn.Linear):
+            break
+        if isinstance(module, nn.Conv2d) and last:
+            before_conv.append(last)
+        if isinstance(module, CONVOLUTIONAL) and (last or isinstance(module, nn.Conv2d)):
+            last = name
+    return before_pool if len(before_pool) > 1 else before_conv + before_pool
+
+
+def find(model: nn.Module, layer: str) -> nn.Module:
+    """The module called ``layer``; ``top`` is the last stage, ``mid`` the lower middle one.
+
+    Woerl et al. 2023 take the second lowest of a ResNet's four stages for ``mid``; they do not say which of VGG's five.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or ``top`` or ``mid`` of a network without such stages.
+    """
+    if layer not in ("top", "mid"):
+        named = dict(model.named_modules())
+        if not layer or layer not in named:
+            raise ValueError(f"unknown layer {layer!r}; 'top', 'mid' or one of {sorted(filter(None, named))}")
+        return named[layer]
+    found = stages(model)
+    if not found:
+        raise ValueError(f"{type(model).__name__} has no convolutional stage, so no layer {layer!r}; name a layer")
+    if layer == "mid" and len(found) < 2:
+        raise ValueError(f"{type(model).__name__} has one stage only, {found[0]!r}, so no layer 'mid'; name a layer")
+    return model.get_submodule(found[-1] if layer == "top" else found[(len(found) - 1) // 2])

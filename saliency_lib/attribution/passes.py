@@ -1,0 +1,125 @@
+"""What every method does around its idea: check its input, cut it into batches that fit, move them to the model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
+COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
+
+
+def device_of(model: nn.Module, images: Tensor) -> torch.device:
+    """Where the model is; where the images are, for one without parameters."""
+    return next((p.device for p in model.parameters()), images.device)
+
+
+def check(model: nn.Module, images: Tensor, targets: Tensor) -> None:
+    """Raise ValueError for a model in training mode, shapes that do not go together, and values that are no numbers."""
+    if any(module.training for module in model.modules()):
+        raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
+    if images.ndim != 4 or targets.shape != images.shape[:1] or not len(images):
+        raise ValueError(
+            "expected images (n, c, h, w), at least one, and one target each, not "
+            f"{tuple(images.shape)} and {tuple(targets.shape)}"
+        )
+    if targets.is_floating_point():
+        raise ValueError(f"targets are class numbers, int64, not {targets.dtype}; convert them with targets.long()")
+    if not torch.isfinite(images).all():
+        raise ValueError("the images hold values that are not finite; look at how they were normalised")
+
+
+@contextmanager
+def hooked(modules: list[nn.Module], hook: Callable):
+    """``hook(module, inputs, output)`` after each forward pass of the modules, inside the block only."""
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaves(model: nn.Module) -> list[nn.Module]:
+    """Modules without modules inside."""
+    return [module for module in model.modules() if not any(module.children())]
+
+
+def bytes_per_image(model: nn.Module, image: Tensor) -> int:
+    """Memory of a forward and backward pass per image, estimated from the activations of one, (1, c, h, w)."""
+    found = []
+
+    def note(_module, _inputs, out) -> None:
+        found.append(out.numel() * out.element_size())
+
+    with hooked(leaves(model), note), torch.no_grad():
+        model(image.to(device_of(model, image)))
+    return COPIES * (sum(found) + 2 * image.numel() * image.element_size())
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    return psutil.virtual_memory().available
+
+
+def fitting(model: nn.Module, images: Tensor) -> int:
+    """Images per pass: as many as are fast, and no more than fill half of the free memory."""
+    device = device_of(model, images)
+    fast = PIXELS.get(device.type, PIXELS["cpu"]) // (images.shape[-1] * images.shape[-2])
+    fits = free_memory(device) // 2 // max(1, bytes_per_image(model, images[:1]))
+    return max(1, min(fast, fits))
+
+
+@contextmanager
+def targets_in_range(model: nn.Module, targets: Tensor) -> Iterator[None]:
+    """Raise ValueError at the model's first pass inside the block if a target is not one of its classes."""
+
+    def look(_module, _inputs, outputs: Tensor) -> None:
+        if outputs.ndim != 2:
+            raise ValueError(f"the model gives {tuple(outputs.shape)}; expected logits (n, classes)")
+        if not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[1]:
+            raise ValueError(
+                f"targets run from {int(targets.min())} to {int(targets.max())}; the model has "
+                f"{outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}"
+            )
+
+    with hooked([model], look):
+        yield
+
+
+def in_batches(
+    kernel: Callable[[Tensor, Tensor, int], Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    batch_size: int | None,
+    copies: int = 1,
+) -> Tensor:
+    """Maps of all images, float32 on the images' device, by a kernel that sees a few of them at a time.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(x, y, size)`` gives maps of images x, (m, c, h, w), on the model's device and in the memory layout that
+        is fastest there; ``size`` is the most images that it may send through the model at once.
+    batch_size : int, optional
+        Images per pass; default: from the free memory.
+    copies : int
+        Images that the kernel makes of each one; it gets no more of them than ``size / copies``, but at least one.
+    """
+    check(model, images, targets)
+    size = batch_size or fitting(model, images)
+    step, device, maps = max(1, size // copies), device_of(model, images), None
+    with targets_in_range(model, targets), torch.enable_grad():
+        for start in range(0, len(images), step):
+            x = images[start : start + step].detach().to(device, memory_format=torch.channels_last)
+            part = kernel(x, targets[start : start + step].to(device), size).detach()
+            if maps is None:
+                maps = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
+            maps[start : start + step] = part
+    return maps

@@ -1,0 +1,112 @@
+"""Gradients along a path from a reference to the image."""
+
+import torch
+from captum.attr import IntegratedGradients
+from torch import Tensor, nn
+
+from saliency_lib.attribution.passes import check, in_batches
+from saliency_lib.attribution.references import references_or_noise
+
+QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
+
+
+def integrated_gradients(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    n_steps: int = 50,
+    quadrature: str = "gausslegendre",
+    baseline: Tensor | None = None,
+    return_error: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Input minus baseline, times the mean gradient on the straight path between them, (n, c, h, w), in logits; signed.
+
+    Sundararajan et al. 2017. The sum of a map is the difference of the target's logit between image and baseline, but
+    for the error of the quadrature.
+
+    Parameters
+    ----------
+    batch_size : int, optional
+        Images per pass, steps included; one image's steps are spread over several passes where they do not fit.
+    quadrature : str
+        One of ``QUADRATURES``.
+    baseline : Tensor, optional
+        (c, h, w), normalised; default: zero, the data's mean colour.
+    return_error : bool
+        Also give the completeness error, (n,): sum of the map less difference of logits.
+    """
+    if quadrature not in QUADRATURES:
+        raise ValueError(f"unknown quadrature {quadrature!r}; one of {sorted(QUADRATURES)}")
+    if n_steps < 1:
+        raise ValueError(f"integrated gradients need at least one step, not n_steps={n_steps}")
+    method = IntegratedGradients(lambda x: model(x))
+
+    def start(x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:1]) if baseline is None else baseline.to(x)[None]
+
+    def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
+        return method.attribute(
+            x,
+            start(x),
+            target=y,
+            n_steps=n_steps,
+            method=quadrature,
+            internal_batch_size=size if len(x) * n_steps > size else None,
+        )
+
+    found = in_batches(maps, model, images, targets, batch_size, n_steps)
+    if not return_error:
+        return found
+
+    def difference(x: Tensor, y: Tensor, size: int) -> Tensor:
+        with torch.no_grad():
+            return (model(x) - model(start(x))).gather(1, y[:, None])
+
+    return found, found.flatten(1).sum(1) - in_batches(difference, model, images, targets, batch_size)[:, 0]
+
+
+def gradient_shap(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    n_samples: int = 25,
+    references: Tensor | None = None,
+    sigma: float = 0.0,
+) -> Tensor:
+    """Expected gradients: as integrated gradients, at random points of paths from random references, (n, c, h, w).
+
+    Lundberg and Lee 2017 (GradientExplainer), as in captum's GradientShap, but with draws from ``seed`` that all images
+    share. In logits; signed.
+
+    Parameters
+    ----------
+    references : Tensor, optional
+        (m, c, h, w), normalised: the distribution to compare with, best taken from the training data. Default: noise
+        with the data's mean and standard deviation.
+    sigma : float
+        Standard deviation of noise on the image, in units of the normalised input.
+    """
+    check(model, images, targets)
+    generator = torch.Generator().manual_seed(seed)
+    pool = references_or_noise(references, images, generator)
+    ends = pool[torch.randint(len(pool), (n_samples,), generator=generator)]
+    alphas = torch.rand(n_samples, generator=generator).view(-1, 1, 1, 1)
+    noise = sigma * torch.randn(n_samples, *images.shape[1:], generator=generator) if sigma else None
+
+    def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
+        total = torch.zeros_like(x)
+        for k in torch.arange(n_samples).split(max(1, size // len(x))):
+            reference, alpha = ends[k].to(x)[:, None], alphas[k].to(x)[:, None]
+            span = x - reference + (0 if noise is None else noise[k].to(x)[:, None])  # samples, images, c, h, w
+            points = (reference + alpha * span).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            scores = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
+            total += (torch.autograd.grad(scores.sum(), points)[0].view_as(span) * span).sum(0)
+        return total / n_samples
+
+    return in_batches(maps, model, images, targets, batch_size, n_samples)

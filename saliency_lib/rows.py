@@ -1,0 +1,82 @@
+"""A table on disk that grows a row at a time: what is there is not computed again, so that a stopped run goes on."""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+import pandas as pd
+from filelock import FileLock
+
+from saliency_lib.estimates import Estimate
+from saliency_lib.paths import PROJECT, atomic, store_root
+
+
+def code(*rooms: str) -> str:
+    """Fingerprint of the sources of some files and folders of saliency_lib, for keys of what they compute."""
+    state = hashlib.sha256()
+    for room in rooms:
+        path = PROJECT / "saliency_lib" / room
+        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        for file in files:
+            state.update(file.read_bytes())
+    return state.hexdigest()[:12]
+
+
+class Rows:
+    """A tidy CSV file ``<store>/rows/<name>.csv``: columns of the key, then numbers; an estimate takes three.
+
+    Attributes
+    ----------
+    computed, found : int
+        Rows that were computed, and found on disk, through this object.
+    """
+
+    def __init__(self, name: str):
+        self.path = store_root() / "rows" / f"{name}.csv"
+        self.computed = self.found = 0
+
+    def get(self, compute: Callable[[], dict], **key) -> dict:
+        """The row of ``key``, from disk or else from ``compute()``: a dict of numbers and estimates.
+
+        What decides the numbers belongs into the key: a change there computes the row again, under a key of its own.
+        """
+        row = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        known = self._table()
+        if row in known.index:
+            self.found += 1
+            return _grouped(known.loc[row].drop(labels=list(key)).to_dict())
+        values = compute()
+        self.computed += 1
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            new = pd.DataFrame({**{k: [v] for k, v in key.items()}, **_flat(values)}, index=pd.Index([row], name="row"))
+            known = self._table()
+            with atomic(self.path) as temporary:
+                (pd.concat([known[known.index != row], new.astype(str)]) if len(known) else new).to_csv(temporary)
+        return _grouped(self._table().loc[row].drop(labels=list(key)).to_dict())
+
+    def _table(self) -> pd.DataFrame:
+        if not self.path.exists():
+            return pd.DataFrame(index=pd.Index([], name="row"))
+        return pd.read_csv(self.path, dtype=str, keep_default_na=False, index_col="row")
+
+
+def _flat(values: dict) -> dict[str, list]:
+    """Every estimate as three columns: ``snr``, ``snr.low``, ``snr.high``."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, Estimate):
+            flat |= {name: [value.value], f"{name}.low": [value.low], f"{name}.high": [value.high]}
+        else:
+            flat[name] = [value]
+    return flat
+
+
+def _grouped(flat: dict) -> dict:
+    """The inverse of :func:`_flat`."""
+    ends = (".low", ".high")
+    return {
+        name: Estimate(*(float(flat[name + end]) for end in ("", *ends))) if f"{name}.low" in flat else float(value)
+        for name, value in flat.items()
+        if not (name.endswith(ends) and name.rsplit(".", 1)[0] in flat)
+    }

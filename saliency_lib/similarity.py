@@ -1,0 +1,108 @@
+"""How alike two maps are, one value per image: rank correlation, structural similarity, correlation of gradients' HOG.
+
+As Adebayo et al. 2018 describe them: Spearman on the maps as they are; SSIM and HOG after each map is divided by its
+largest absolute value. Maps are (n, c, h, w); all channels take part.
+"""
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from skimage import feature
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Each map divided by its largest absolute value, so that it lies in [-1, 1] and zero stays zero."""
+    return maps / maps.abs().flatten(1).amax(1).clamp(min=torch.finfo(maps.dtype).tiny).view(-1, 1, 1, 1)
+
+
+def pearson(a: Tensor, b: Tensor) -> Tensor:
+    """Correlation of values, (n,) float64, from a and b (n, ...); not a number for constant maps."""
+    a, b = (m.detach().double().flatten(1) for m in (a, b))
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+
+
+def _same_shape(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or a.ndim != 4:
+        raise ValueError(f"expected two sets of maps (n, c, h, w), not {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def spearman(a: Tensor, b: Tensor, absolute: bool = False) -> Tensor:
+    """Spearman's rank correlation, (n,) float64, ties by mean rank; ``absolute`` ranks absolute values."""
+    _same_shape(a, b)
+    a, b = ((m.abs() if absolute else m).detach().cpu().flatten(1).numpy() for m in (a, b))
+    return pearson(*(torch.from_numpy(rankdata(m, axis=1)) for m in (a, b)))
+
+
+def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, win_size: int = 5, normalise: bool = True) -> Tensor:
+    """Structural similarity, (n,) float64, with a flat window, mean over channels (Wang et al. 2004).
+
+    Equal to scikit-image's, all maps at once.
+
+    Parameters
+    ----------
+    data_range : float
+        Of the values; 2 for maps in [-1, 1].
+    win_size : int
+        Side of the window in pixels, odd.
+    normalise : bool
+        Divide each map by its largest absolute value first.
+    """
+    _same_shape(a, b)
+    if win_size % 2 == 0 or win_size > min(a.shape[-2:]):
+        raise ValueError(f"the window must be odd and at most {min(a.shape[-2:])} pixels wide, not {win_size}")
+    a, b = (unit(m.detach().double()) if normalise else m.detach().double() for m in (a, b))
+    mean_a, mean_b, aa, bb, ab = (F.avg_pool2d(m, win_size, stride=1) for m in (a, b, a * a, b * b, a * b))
+    unbiased = win_size**2 / (win_size**2 - 1)
+    var_a, var_b = unbiased * (aa - mean_a**2), unbiased * (bb - mean_b**2)
+    cov = unbiased * (ab - mean_a * mean_b)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    above = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
+    return (above / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).flatten(1).mean(1)
+
+
+def hog_cell(size: int) -> int:
+    """Side of HOG's cells for maps of ``size`` pixels: 16 as in the paper from 128 on, 8 from 64 on, else 4."""
+    return 16 if size >= 128 else 8 if size >= 64 else 4
+
+
+def hog(a: Tensor, b: Tensor, cell: int | None = None) -> Tensor:
+    """Pearson correlation of the maps' histograms of oriented gradients, (n,) float64, by scikit-image (Dalal 2005).
+
+    Nine orientations, blocks of 3x3 cells; where maps have channels, the one with the largest gradient counts.
+
+    Parameters
+    ----------
+    cell : int, optional
+        Side of a cell in pixels; default: by :func:`hog_cell`.
+    """
+    _same_shape(a, b)
+    side = min(a.shape[-2:])
+    cell = cell or hog_cell(side)
+    if 3 * cell > side:
+        raise ValueError(f"maps of {side} pixels are too small for 3x3 cells of {cell}; use cell={side // 3} or less")
+
+    def histogram(values: np.ndarray) -> np.ndarray:
+        return feature.hog(values, pixels_per_cell=(cell, cell), channel_axis=0)
+
+    features = (np.stack([histogram(v) for v in unit(m.detach().double()).cpu().numpy()]) for m in (a, b))
+    return pearson(*(torch.from_numpy(f) for f in features))
+
+
+def with_the_others(measure, members: Tensor) -> Tensor:
+    """``measure(map, mean of the other members' maps)`` per member and image, (members, images), for maps
+    (members, images, c, h, w)."""
+    if len(members) < 2:
+        raise ValueError(f"others need at least two members, not {len(members)}")
+    total = members.sum(0)
+    return torch.stack([measure(own, (total - own) / (len(members) - 1)) for own in members])
+
+
+def least_alike(members: Tensor) -> list[tuple[int, int]]:
+    """For each image the two members whose maps, (members, images, c, h, w), correlate least (Pearson, signed)."""
+    flat = members.flatten(2)
+    centred = F.normalize(flat - flat.mean(2, keepdim=True), dim=2)
+    correlation = torch.einsum("inp,jnp->nij", centred, centred)
+    return [divmod(int(k), len(members)) for k in correlation.flatten(1).argmin(1)]

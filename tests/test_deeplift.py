@@ -1,0 +1,153 @@
+"""DeepLIFT adds up, also where captum's does not; where captum's does, the two agree."""
+
+import captum.attr
+import pytest
+import torch
+from conftest import as_it_comes, batch, tiny_net
+from torch import nn
+from torch.nn import functional as F
+
+from saliency_lib import attribution
+from saliency_lib.randomness import seeded
+
+NETS = [
+    ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None),
+    ("resnet9", None), ("resnet50", None), ("cnn", None), ("mlp", None),
+]  # fmt: skip
+
+
+def lively(net, seed=0):
+    """The network with biases and normalisation statistics as if trained: a fresh one is linear along rays from 0."""
+    with seeded(seed):
+        for module in net.modules():
+            if getattr(module, "bias", None) is not None:
+                module.bias.data.normal_(0, 0.2)
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 2)
+    return net
+
+
+def sums(net, x, y, reference):
+    return (net(x) - net(reference).mean(0)).gather(1, y[:, None])[:, 0].detach()
+
+
+@pytest.mark.parametrize("name,norm", NETS)
+@pytest.mark.parametrize("activation", ["relu", "softplus", "gelu"])
+def test_maps_add_up(name, norm, activation):
+    net, (x, y) = lively(tiny_net(name=name, norm=norm, size=32, activation=activation)), batch(3, 32)
+    references = batch(4, 32, seed=8)[0]
+    for maps, to in (
+        (attribution.deeplift(net, x, y), torch.zeros_like(x[:1])),
+        (attribution.deeplift(net, x, y, baseline=references[0]), references[:1]),
+        (attribution.deeplift_shap(net, x, y, references=references), references),
+    ):
+        torch.testing.assert_close(maps.flatten(1).sum(1), sums(net, x, y, to), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name,norm", [("resnet_small", None), ("resnet_small", "none"), ("mlp", None)])
+@pytest.mark.parametrize("activation", ["relu", "softplus"])
+def test_it_is_captums_where_nothing_is_pooled_by_maximum(name, norm, activation):
+    net, (x, y) = lively(tiny_net(name=name, norm=norm, activation=activation)), batch(3)
+    references = batch(4, seed=8)[0]
+    with as_it_comes():
+        theirs = captum.attr.DeepLift(net).attribute(x, references[:1], target=y).detach()
+    torch.testing.assert_close(attribution.deeplift(net, x, y, baseline=references[0]), theirs, rtol=1e-3, atol=1e-4)
+    with as_it_comes():
+        theirs = captum.attr.DeepLiftShap(net).attribute(x, references, target=y).detach()
+    torch.testing.assert_close(
+        attribution.deeplift_shap(net, x, y, references=references), theirs, rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name,norm", [("resnet18", None), ("vgg11", "none")])
+def test_it_is_captums_in_fresh_networks_whose_reference_is_silent(name, norm):
+    net, (x, y) = tiny_net(name=name, norm=norm, size=32), batch(3, 32)
+    for module in net.modules():  # without biases, a zero image is zero in all layers
+        if getattr(module, "bias", None) is not None:
+            module.bias.data.zero_()
+    with as_it_comes():
+        theirs = captum.attr.DeepLift(net).attribute(x, target=y).detach()
+    torch.testing.assert_close(
+        attribution.deeplift(net, x, y), theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item()
+    )
+
+
+def pooled():
+    with seeded(0):
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, 10)
+        ).eval()
+
+
+def test_captums_does_not_add_up_where_maxima_are_pooled_after_a_relu():
+    """Why ours is not captum's; should this fail, captum may have been mended, and could be used again."""
+    net, (x, y) = pooled(), batch(4)
+    reference = batch(1, seed=8)[0]
+    with as_it_comes():
+        _, error = captum.attr.DeepLift(net).attribute(x, reference, target=y, return_convergence_delta=True)
+    assert (error.abs() > 0.1 * sums(net, x, y, reference).abs()).any()
+    ours = attribution.deeplift(net, x, y, baseline=reference[0])
+    torch.testing.assert_close(ours.flatten(1).sum(1), sums(net, x, y, reference))
+
+
+def test_pooling_by_hand():
+    """Two windows of one pixel row: the image wins the first, the reference the second."""
+    with seeded(0):
+        net = nn.Sequential(nn.MaxPool2d((1, 2)), nn.Flatten(), nn.Linear(2, 1, bias=False)).eval()
+    net[2].weight.data.fill_(1.0)
+    x, reference = torch.tensor([[[[3.0, 1.0, 0.0, 2.0]]]]), torch.tensor([[[0.0, 2.0, 5.0, 1.0]]])
+    maps = attribution.deeplift(net, x, torch.tensor([0]), baseline=reference)
+    # 3 against 2: the rise of 1 goes to the image's maximum; 2 against 5: the fall of 3 to the reference's
+    torch.testing.assert_close(maps, torch.tensor([[[[1.0, 0.0, -3.0, 0.0]]]]))
+
+
+def test_a_linear_network_gives_weight_times_difference():
+    net, (x, y) = tiny_net(name="mlp", activation="none"), batch(3)
+    reference = batch(1, seed=8)[0][0]
+    gradient = attribution.input_gradient(net, x, y)
+    torch.testing.assert_close(attribution.deeplift(net, x, y, baseline=reference), gradient * (x - reference))
+
+
+class Functional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8 * 14 * 14, 10)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.conv(x)).flatten(1))
+
+
+class Twice(nn.Module):
+    """One ReLU module in two places, as in torchvision's residual blocks."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.fc(self.relu(self.relu(self.conv(x)).mean((2, 3)) - 0.2))
+
+
+@pytest.mark.parametrize("method", ["deeplift", "deeplift_shap"])
+def test_a_nonlinearity_without_a_rule_gets_a_sentence(method):
+    with seeded(0):
+        net = Functional().eval()
+    instance = lively(tiny_net(norm="instance"))
+    for model in (net, instance):
+        with pytest.raises(ValueError, match="DeepLIFT does not add up for this model"):
+            getattr(attribution, method)(model, *batch(3))
+
+
+def test_one_module_in_two_places_adds_up():
+    with seeded(0):
+        net = Twice().eval()
+    x, y = batch(3)
+    reference = batch(1, seed=8)[0]
+    maps = attribution.deeplift(net, x, y, baseline=reference[0])
+    torch.testing.assert_close(maps.flatten(1).sum(1), sums(net, x, y, reference))
+
+
+def test_an_image_that_is_its_own_reference_gives_zero():
+    net, (x, y) = lively(tiny_net()), batch(2)
+    assert attribution.deeplift(net, x[:1], y[:1], baseline=x[0]).abs().max() == 0

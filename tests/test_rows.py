@@ -1,0 +1,72 @@
+"""Rows that are there are not computed again, whatever stopped the last run."""
+
+import math
+import multiprocessing
+
+import pandas as pd
+import pytest
+
+from saliency_lib import rows
+from saliency_lib.estimates import Estimate
+from saliency_lib.rows import Rows
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path))
+    return lambda: Rows("test")
+
+
+def made(value):
+    return {
+        "snr": Estimate(value, value - 0.1, value + 1 / 3),
+        "share": 0.1 + 0.2,
+        "open": Estimate(1, -math.inf, math.inf),
+    }
+
+
+def test_a_row_is_computed_once_and_comes_back_as_it_was(table):
+    first, calls = table(), []
+    for value, key in ((1.0, "lime"), (2.0, "shap")):
+        assert first.get(lambda value=value: calls.append(1) or made(value), method=key, n=8) == made(value)
+    again = table()
+    assert again.get(lambda: 1 / 0, n=8, method="lime") == made(1.0)
+    assert again.get(lambda: made(3.0), method="lime", n=9) == made(3.0)
+    assert len(calls) == 2 and (again.computed, again.found) == (1, 1)
+    tidy = pd.read_csv(again.path)
+    assert list(tidy.method) == ["lime", "shap", "lime"] and list(tidy.n) == [8, 8, 9]
+    assert {"snr", "snr.low", "snr.high", "share"} <= set(tidy.columns)
+
+
+def test_a_run_that_stops_keeps_its_finished_rows(table):
+    def stop():
+        raise KeyboardInterrupt
+
+    table().get(lambda: made(1.0), method="a")
+    with pytest.raises(KeyboardInterrupt):
+        table().get(stop, method="b")
+    again = table()
+    again.get(stop, method="a")
+    again.get(lambda: made(2.0), method="b")
+    assert (again.computed, again.found) == (1, 1)
+    assert not list(again.path.parent.glob("*.tmp"))
+
+
+def grow(k):
+    for i in range(5):
+        Rows("test").get(lambda i=i: {"value": float(10 * k + i)}, worker=k, i=i)
+
+
+def test_two_processes_lose_no_row(table):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=grow, args=(k,)) for k in range(3)]
+    [w.start() for w in workers]
+    [w.join() for w in workers]
+    tidy = pd.read_csv(table().path)
+    assert len(tidy) == 15 and (tidy.value == 10 * tidy.worker + tidy.i).all()
+
+
+def test_the_fingerprint_follows_the_source():
+    assert rows.code("snr") == rows.code("snr") != rows.code("attribution") != rows.code("attribution", "snr")
+    with pytest.raises(FileNotFoundError):
+        rows.code("nonsense")

@@ -1,0 +1,117 @@
+"""Similarity of maps: equal to scipy and scikit-image, and what must hold of any measure."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import pearsonr, spearmanr
+from skimage.feature import hog as their_hog
+from skimage.metrics import structural_similarity
+
+from saliency_lib import similarity
+from saliency_lib.similarity import hog, pearson, spearman, ssim, unit, with_the_others
+
+
+def maps(seed=0, n=4, c=3, size=32, ties=False):
+    values = torch.randn(n, c, size, size, generator=torch.Generator().manual_seed(seed))
+    return values.mul(3).round() if ties else values
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+@pytest.mark.parametrize("ties", [False, True])
+def test_spearman_is_scipys(absolute, ties):
+    a, b = maps(0, ties=ties), maps(1, ties=ties) + maps(0, ties=ties)
+    change = np.abs if absolute else np.asarray
+    theirs = [spearmanr(change(x.numpy().ravel()), change(y.numpy().ravel())).statistic for x, y in zip(a, b)]
+    np.testing.assert_allclose(spearman(a, b, absolute=absolute).numpy(), theirs, atol=1e-12)
+
+
+def test_pearson_is_scipys():
+    a, b = maps(0), maps(1) + maps(0)
+    theirs = [pearsonr(x.double().numpy().ravel(), y.double().numpy().ravel()).statistic for x, y in zip(a, b)]
+    np.testing.assert_allclose(pearson(a, b).numpy(), theirs, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("win_size", [3, 5, 7])
+def test_ssim_is_scikit_images(channels, win_size):
+    a, b = maps(0, c=channels), 0.5 * maps(1, c=channels) + maps(0, c=channels)
+    theirs = [
+        structural_similarity(x.double().numpy(), y.double().numpy(), data_range=2, win_size=win_size, channel_axis=0)
+        for x, y in zip(unit(a), unit(b))
+    ]
+    np.testing.assert_allclose(ssim(a, b, win_size=win_size).numpy(), theirs, atol=1e-6)
+    raw = [
+        structural_similarity(x.double().numpy(), y.double().numpy(), data_range=6, win_size=win_size, channel_axis=0)
+        for x, y in zip(a, b)
+    ]
+    ours = ssim(a, b, data_range=6.0, win_size=win_size, normalise=False)
+    np.testing.assert_allclose(ours.numpy(), raw, atol=1e-9)
+
+
+@pytest.mark.parametrize("size,cell", [(28, 4), (32, 4), (64, 8), (128, 16)])
+def test_hog_is_the_correlation_of_scikit_images(size, cell):
+    a, b = maps(0, 2, 1, size), maps(1, 2, 1, size) + maps(0, 2, 1, size)
+    features = [[their_hog(m[0].double().numpy(), pixels_per_cell=(cell, cell)) for m in unit(x)] for x in (a, b)]
+    theirs = [pearsonr(x, y).statistic for x, y in zip(*features)]
+    np.testing.assert_allclose(hog(a, b).numpy(), theirs, atol=1e-5)
+    assert similarity.hog_cell(299) == 16
+
+
+@pytest.mark.parametrize("measure", [spearman, ssim, hog])
+def test_a_map_is_entirely_like_itself_at_any_positive_scale(measure):
+    a = maps()
+    np.testing.assert_allclose(measure(a, a).numpy(), 1, atol=1e-9)
+    np.testing.assert_allclose(measure(a, 7.5 * a).numpy(), 1, atol=1e-5)
+    np.testing.assert_allclose(measure(a, maps(1)).numpy(), measure(maps(1), a).numpy(), atol=1e-9)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**6))
+def test_signs(seed):
+    a, b = maps(seed, 2, 1, 12), maps(seed + 1, 2, 1, 12)
+    np.testing.assert_allclose(spearman(a, -b).numpy(), -spearman(a, b).numpy(), atol=1e-12)
+    np.testing.assert_allclose(spearman(a, -b, absolute=True).numpy(), spearman(a, b, absolute=True).numpy())
+    assert (ssim(a, b).abs() <= 1).all()
+
+
+def test_one_value_per_image_whatever_the_batch():
+    a, b = maps(0), maps(1)
+    for measure in (spearman, ssim, hog):
+        alone = torch.cat([measure(x[None], y[None]) for x, y in zip(a, b)])
+        torch.testing.assert_close(measure(a, b), alone)
+
+
+def test_constant_maps():
+    flat, a = torch.zeros(2, 1, 16, 16), maps(0, 2, 1, 16)
+    assert spearman(flat, a).isnan().all() and (unit(flat) == 0).all()
+    np.testing.assert_allclose(ssim(flat, flat).numpy(), 1)
+    assert ssim(flat, a).isfinite().all()
+
+
+def test_bad_input_gets_a_sentence():
+    a = maps()
+    for call, message in (
+        (lambda: spearman(a, a[:2]), r"expected two sets of maps .* not \(4, 3, 32, 32\) and \(2, 3"),
+        (lambda: ssim(a, a, win_size=4), "odd and at most 32 pixels wide, not 4"),
+        (lambda: ssim(a, a, win_size=33), "odd and at most 32"),
+        (lambda: hog(a, a, cell=16), "too small for 3x3 cells of 16; use cell=10 or less"),
+        (lambda: with_the_others(ssim, a[None]), "at least two members, not 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_with_the_others_compares_with_the_mean_of_the_rest():
+    members = torch.stack([maps(k) for k in range(3)])
+    found = with_the_others(pearson, members)
+    assert found.shape == (3, 4)
+    torch.testing.assert_close(found[1], pearson(members[1], (members[0] + members[2]) / 2))
+
+
+def test_least_alike_finds_the_pair_by_hand():
+    same, other = maps(0, 2), maps(5, 2)
+    members = torch.stack([same, same + 0.01 * other, -same, same])
+    for i, j in similarity.least_alike(members):
+        assert 2 in (i, j)
