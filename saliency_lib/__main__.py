@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from saliency_lib.paths import PROJECT, store_root
+from saliency_lib.paths import PROJECT, rows_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -102,6 +102,7 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("check compares with the committed figures, so it takes no --set")
     fresh = PROJECT / "build" / "check"
     os.environ["SALIENCY_FIGURES"] = str(fresh)
+    os.environ["SALIENCY_ROWS"] = str(fresh / "rows")  # its own, so that nothing is compared with itself
     values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {})
     results = pipeline.run(
         values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say
@@ -141,12 +142,13 @@ def write_readme() -> None:
 
 
 def clean() -> int:
-    """Remove build products, smoke and custom figures and the data cache; say what went and what stayed."""
+    """Remove build products, smoke and custom figures, rows of tables and the cache; say what went and what stayed."""
     for folder in (
         PROJECT / "build",
         PROJECT / "figures" / "smoke",
         PROJECT / "figures" / "custom",
         store_root() / "cache",
+        rows_root(),
     ):
         if folder.exists():
             shutil.rmtree(folder)

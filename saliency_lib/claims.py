@@ -79,6 +79,13 @@ def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
     }
 
 
+def not_testable(claim: str, why: str) -> dict:
+    """The verdict on a claim that this run cannot test, ready for a figure's JSON."""
+    if claim not in all_claims():
+        raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
+    return {"claim": claim, "verdict": NOT_TESTABLE, "remark": why, "quantities": []}
+
+
 def verdicts(folder: Path) -> dict[str, dict]:
     """Verdicts in the figures' JSON of one profile, in the order of claims.csv; each has the id of its ``figure``."""
     found = {}

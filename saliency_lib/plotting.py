@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 import seaborn
 import torch
 from IPython.display import Image, display
@@ -126,6 +127,24 @@ def save_figure(
         temporary.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
+
+
+def save_animation(
+    figures: list[plt.Figure], name: str, run: Run, *, alt: str, seconds: float = 0.5, dpi: int = 90
+) -> None:
+    """Write the figures as frames of a looped ``<name>.gif``, show it with its alternative text, and close them."""
+    frames = []
+    for figure in figures:
+        figure.set_dpi(dpi)
+        figure.canvas.draw()
+        frames.append(PIL.Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+        plt.close(figure)
+    path = run.folder / f"{name}.gif"
+    with atomic(path) as temporary:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
+        )
+    display(Image(data=path.read_bytes(), format="gif", alt=alt))
 
 
 def wrapped(name: str, width: int = 9) -> str:

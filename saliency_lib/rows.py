@@ -8,7 +8,7 @@ import pandas as pd
 from filelock import FileLock
 
 from saliency_lib.estimates import Estimate
-from saliency_lib.paths import PROJECT, atomic, store_root
+from saliency_lib.paths import PROJECT, atomic, rows_root
 
 
 def code(*rooms: str) -> str:
@@ -23,7 +23,7 @@ def code(*rooms: str) -> str:
 
 
 class Rows:
-    """A tidy CSV file ``<store>/rows/<name>.csv``: columns of the key, then numbers; an estimate takes three.
+    """A tidy CSV file ``<rows>/<name>.csv``: columns of the key, then numbers; an estimate takes three.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Rows:
     """
 
     def __init__(self, name: str):
-        self.path = store_root() / "rows" / f"{name}.csv"
+        self.path = rows_root() / f"{name}.csv"
         self.computed = self.found = 0
 
     def get(self, compute: Callable[[], dict], **key) -> dict:
@@ -52,7 +52,7 @@ class Rows:
             new = pd.DataFrame({**{k: [v] for k, v in key.items()}, **_flat(values)}, index=pd.Index([row], name="row"))
             known = self._table()
             with atomic(self.path) as temporary:
-                (pd.concat([known[known.index != row], new.astype(str)]) if len(known) else new).to_csv(temporary)
+                pd.concat([known[known.index != row], new.astype(str)]).to_csv(temporary)
         return _grouped(self._table().loc[row].drop(labels=list(key)).to_dict())
 
     def _table(self) -> pd.DataFrame:
@@ -73,7 +73,8 @@ def _flat(values: dict) -> dict[str, list]:
 
 
 def _grouped(flat: dict) -> dict:
-    """The inverse of :func:`_flat`."""
+    """The inverse of :func:`_flat`; columns that are empty belong to other rows."""
+    flat = {name: value for name, value in flat.items() if value != ""}
     ends = (".low", ".high")
     return {
         name: Estimate(*(float(flat[name + end]) for end in ("", *ends))) if f"{name}.low" in flat else float(value)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from saliency_lib import snr
+from saliency_lib import estimates, snr
+from saliency_lib.estimates import Estimate
 from saliency_lib.randomness import derive
-from saliency_lib.similarity import ssim, with_the_others
+from saliency_lib.similarity import least_alike, ssim, with_the_others
 from saliency_lib.snr import Measurement, measure_maps
 
 CHUNK_VALUES = 200_000_000  # of all members' maps together that are held at once
@@ -28,12 +29,51 @@ class Survey:
         Of the same maps, each shifted around the edges by a random step: what shared signs alone score, the row's null.
     ssim : Tensor
         (members, images): SSIM of a member's map with the mean of the others' maps.
+    apart : Tensor
+        (images,): SSIM of the maps of the two members that are least alike (by Pearson correlation).
     """
 
     own: Measurement
     mismatched: Measurement
     shifted: Measurement
     ssim: Tensor
+    apart: Tensor
+
+    def row(self) -> dict[str, float | Estimate]:
+        """The numbers of a table's row, with what a jackknife over members of several rows together needs.
+
+        ``debiased without k`` and ``ssim without k`` leave out the k-th group of members, see :func:`over_networks`.
+        """
+        groups = len(self.own.sizes)
+        of_member, group = self.ssim.mean(1), torch.arange(len(self.ssim)) % max(groups, 1)
+        found = {
+            "snr": self.own.estimate(snr.plugin_mean),
+            "debiased": self.own.debiased(),
+            "null": snr.plugin_mean(self.shifted.all),
+            "null debiased": snr.debiased_mean(self.shifted.all),
+            "mismatched": self.mismatched.debiased(),
+            "clipped": self.own.clipped,
+            "ssim": estimates.student(of_member),
+            "apart": estimates.student(self.apart),
+        }
+        for k, powers in enumerate(self.own.without):
+            found[f"debiased without {k}"] = snr.debiased_mean(powers)
+            found[f"ssim without {k}"] = of_member[group != k].mean().item()
+        return found
+
+
+def over_networks(statistic: Callable[..., float], rows: dict[str, dict], sizes: Sequence[int], *columns: str):
+    """``statistic({row: value}, ...)`` of columns of several rows, by one ensemble each or the same, with its jackknife
+    interval over members; ``columns`` are ``debiased`` and ``ssim``, ``sizes`` the members in each group."""
+
+    def values(column: str, end: str) -> dict[str, float]:
+        return {
+            name: float(row[column + end][0] if isinstance(row[column + end], Estimate) else row[column + end])
+            for name, row in rows.items()
+        }
+
+    left_out = [statistic(*(values(c, f" without {k}") for c in columns)) for k in range(len(sizes))]
+    return estimates.jackknife(statistic(*(values(c, "") for c in columns)), left_out, sizes)
 
 
 def mismatch(members: Tensor) -> Tensor:
@@ -83,11 +123,13 @@ def survey(
         maps = snr.member_maps(
             method, ensemble, images[start:end], targets[start:end], seed=seed, batch_size=batch_size
         )
-        likeness = with_the_others(ssim, maps).cpu()
-        moved = shift(maps, derive(seed, start))
-        parts.append((measure_maps(maps), measure_maps(mismatch(maps)), measure_maps(moved), likeness))
-    own, mismatched, shifted, likeness = zip(*parts)
-    return Survey(*(snr.joined(part) for part in (own, mismatched, shifted)), torch.cat(likeness, 1))
+        measured = [measure_maps(m) for m in (maps, mismatch(maps), shift(maps, derive(seed, start)))]
+        pairs = torch.tensor(least_alike(maps)).T
+        images_ = torch.arange(maps.shape[1])
+        apart = ssim(maps[pairs[0], images_], maps[pairs[1], images_])
+        parts.append((*measured, with_the_others(ssim, maps).cpu(), apart.cpu()))
+    *measured, likeness, apart = zip(*parts)
+    return Survey(*(snr.joined(part) for part in measured), torch.cat(likeness, 1), torch.cat(apart))
 
 
 def sampling_share(

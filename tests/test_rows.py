@@ -38,6 +38,13 @@ def test_a_row_is_computed_once_and_comes_back_as_it_was(table):
     assert {"snr", "snr.low", "snr.high", "share"} <= set(tidy.columns)
 
 
+def test_rows_may_have_other_columns_and_values_that_are_no_numbers(table):
+    table().get(lambda: {"a": 1.0, "b": math.nan}, method="one")
+    table().get(lambda: {"a": 2.0, "c": Estimate(1, 0, 2)}, method="two")
+    one, two = (table().get(lambda: 1 / 0, method=m) for m in ("one", "two"))
+    assert set(one) == {"a", "b"} and math.isnan(one["b"]) and two == {"a": 2.0, "c": Estimate(1, 0, 2)}
+
+
 def test_a_run_that_stops_keeps_its_finished_rows(table):
     def stop():
         raise KeyboardInterrupt
