@@ -21,7 +21,6 @@ COMMANDS = {
     "clean": "remove what can be made again, but for trained ensembles",
 }
 LATER = {"site": "the HTML site", "audit": "the audit of one's own models"}
-README_TABLE = ("<!-- verdicts: written by ./run_all.sh -->", "<!-- end of verdicts -->")
 
 
 def say(text: str) -> None:
@@ -74,7 +73,7 @@ def changes(words: list[str]) -> dict:
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks, print the table, and bring the README's verdicts up to date."""
-    from saliency_lib import pipeline
+    from saliency_lib import pipeline, readme
     from saliency_lib.paths import figures_root
 
     if arguments.jobs < 1:
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not failed:
         say(f"figures and numbers: {folder}")
     if not failed and arguments.profile == "quick" and not arguments.set:
-        write_readme()
+        readme.write()
     return 1 if failed else 0
 
 
@@ -118,27 +117,6 @@ def check(arguments: argparse.Namespace) -> int:
         say(line)
     say(f"{count} numbers compared, {len(moved)} differences")
     return 1 if moved else 0
-
-
-def readme_with_verdicts() -> str:
-    """The README with its table of verdicts made anew from ``figures/quick``."""
-    from saliency_lib import claims
-
-    text = (PROJECT / "README.md").read_text()
-    before, _, rest = text.partition(README_TABLE[0])
-    _, _, after = rest.partition(README_TABLE[1])
-    table = claims.markdown(PROJECT / "figures" / "quick")
-    return f"{before}{README_TABLE[0]}\n{table}\n{README_TABLE[1]}{after}"
-
-
-def write_readme() -> None:
-    """Bring the README's table up to date."""
-    from saliency_lib.paths import atomic
-
-    text = readme_with_verdicts()
-    if text != (PROJECT / "README.md").read_text():
-        with atomic(PROJECT / "README.md") as temporary:
-            temporary.write_text(text)
 
 
 def clean() -> int:

@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from saliency_lib.estimates import Estimate
 from saliency_lib.paths import PROJECT
 
@@ -84,6 +86,22 @@ def not_testable(claim: str, why: str) -> dict:
     if claim not in all_claims():
         raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
     return {"claim": claim, "verdict": NOT_TESTABLE, "remark": why, "quantities": []}
+
+
+def table(*judged: dict) -> pd.DataFrame:
+    """Verdicts with their quantities, one line per quantity, to be shown in a notebook."""
+    lines = []
+    for verdict in judged:
+        claim = f"{verdict['claim']}: {all_claims()[verdict['claim']]['claim']}"
+        known = {"claim": claim, "verdict": verdict["verdict"]}
+        for q in verdict["quantities"] or [None]:
+            measured = {} if q is None else {
+                "measured": q["name"],
+                "value": f"{number(q['value'])} [{number(q['low'])}, {number(q['high'])}] over {q['over']}",
+                "agrees if": q["holds"],
+            }  # fmt: skip
+            lines.append(known | measured)
+    return pd.DataFrame(lines).fillna("").set_index(["claim", "verdict"])
 
 
 def verdicts(folder: Path) -> dict[str, dict]:

@@ -16,4 +16,6 @@ def seeded(seed: int):
 
 def derive(*key: int) -> int:
     """A seed for one purpose out of several numbers: well mixed, the same on every machine, in [0, 2**32)."""
+    if min(key) < 0:
+        raise ValueError(f"seeds are not negative, unlike {min(key)}")
     return int(np.random.SeedSequence(key).generate_state(1)[0])

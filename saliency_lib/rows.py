@@ -45,14 +45,17 @@ class Rows:
         if row in known.index:
             self.found += 1
             return _grouped(known.loc[row].drop(labels=list(key)).to_dict())
-        values = compute()
+        values = _flat(compute())
+        if clash := sorted(set(values) & set(key)):
+            raise ValueError(f"{', '.join(clash)} cannot be both in a row's key and among its numbers")
         self.computed += 1
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
-            new = pd.DataFrame({**{k: [v] for k, v in key.items()}, **_flat(values)}, index=pd.Index([row], name="row"))
+            text = {name: [str(value)] for name, value in (key | values).items()}
+            new = pd.DataFrame(text, index=pd.Index([row], name="row"))
             known = self._table()
             with atomic(self.path) as temporary:
-                pd.concat([known[known.index != row], new.astype(str)]).to_csv(temporary)
+                pd.concat([known[known.index != row], new]).to_csv(temporary)
         return _grouped(self._table().loc[row].drop(labels=list(key)).to_dict())
 
     def _table(self) -> pd.DataFrame:
@@ -61,14 +64,14 @@ class Rows:
         return pd.read_csv(self.path, dtype=str, keep_default_na=False, index_col="row")
 
 
-def _flat(values: dict) -> dict[str, list]:
+def _flat(values: dict) -> dict[str, float]:
     """Every estimate as three columns: ``snr``, ``snr.low``, ``snr.high``."""
     flat = {}
     for name, value in values.items():
         if isinstance(value, Estimate):
-            flat |= {name: [value.value], f"{name}.low": [value.low], f"{name}.high": [value.high]}
+            flat |= {name: value.value, f"{name}.low": value.low, f"{name}.high": value.high}
         else:
-            flat[name] = [value]
+            flat[name] = float(value)
     return flat
 
 

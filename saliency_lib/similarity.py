@@ -51,16 +51,49 @@ def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, win_size: int = 5, norma
         Divide each map by its largest absolute value first.
     """
     _same_shape(a, b)
-    if win_size % 2 == 0 or win_size > min(a.shape[-2:]):
-        raise ValueError(f"the window must be odd and at most {min(a.shape[-2:])} pixels wide, not {win_size}")
-    a, b = (unit(m.detach().double()) if normalise else m.detach().double() for m in (a, b))
-    mean_a, mean_b, aa, bb, ab = (F.avg_pool2d(m, win_size, stride=1) for m in (a, b, a * a, b * b, a * b))
-    unbiased = win_size**2 / (win_size**2 - 1)
-    var_a, var_b = unbiased * (aa - mean_a**2), unbiased * (bb - mean_b**2)
-    cov = unbiased * (ab - mean_a * mean_b)
+    if win_size % 2 == 0 or not 3 <= win_size <= min(a.shape[-2:]):
+        raise ValueError(f"the window must be odd, and 3 to {min(a.shape[-2:])} pixels wide, not {win_size}")
+    a, b = (_Windows(unit(m.detach().double()) if normalise else m.detach().double(), win_size) for m in (a, b))
+    return _ssim(a, b, data_range)
+
+
+class _Windows:
+    """Maps with their windows' means and variances, to be compared with others more than once."""
+
+    def __init__(self, maps: Tensor, win_size: int):
+        self.maps, self.win_size, self.unbiased = maps, win_size, win_size**2 / (win_size**2 - 1)
+        self.mean = self.pooled(maps)
+        self.variance = self.unbiased * (self.pooled(maps * maps) - self.mean**2)
+
+    def pooled(self, values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, self.win_size, stride=1)
+
+    def rolled(self, step: int) -> "_Windows":
+        """The same of images moved on by ``step``."""
+        new = object.__new__(_Windows)
+        new.__dict__ |= vars(self) | {k: getattr(self, k).roll(-step, 0) for k in ("maps", "mean", "variance")}
+        return new
+
+
+def _ssim(a: _Windows, b: _Windows, data_range: float = 2.0) -> Tensor:
+    covariance = a.unbiased * (a.pooled(a.maps * b.maps) - a.mean * b.mean)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    above = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
-    return (above / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))).flatten(1).mean(1)
+    above = (2 * a.mean * b.mean + c1) * (2 * covariance + c2)
+    return (above / ((a.mean**2 + b.mean**2 + c1) * (a.variance + b.variance + c2))).flatten(1).mean(1)
+
+
+def ssim_of_pairs(members: Tensor, step: int = 0, win_size: int = 5) -> Tensor:
+    """Mean over images of :func:`ssim` of every two members' maps (members, images, c, h, w): (members, members).
+
+    With ``step``, each map is compared with that of the image ``step`` further on.
+    """
+    windows = [_Windows(unit(maps.detach().double()), win_size) for maps in members]
+    moved = [w.rolled(step) for w in windows] if step else windows
+    matrix = torch.ones(len(members), len(members), dtype=torch.float64)
+    for i in range(len(members)):
+        for j in range(i):
+            matrix[i, j] = matrix[j, i] = _ssim(windows[i], moved[j]).mean()
+    return matrix
 
 
 def hog_cell(size: int) -> int:
@@ -80,9 +113,9 @@ def hog(a: Tensor, b: Tensor, cell: int | None = None) -> Tensor:
     """
     _same_shape(a, b)
     side = min(a.shape[-2:])
-    cell = cell or hog_cell(side)
-    if 3 * cell > side:
-        raise ValueError(f"maps of {side} pixels are too small for 3x3 cells of {cell}; use cell={side // 3} or less")
+    cell = hog_cell(side) if cell is None else cell
+    if cell < 1 or 3 * cell > side:
+        raise ValueError(f"maps of {side} pixels have no 3x3 cells of {cell} pixels; use cell={side // 3} or less")
 
     def histogram(values: np.ndarray) -> np.ndarray:
         return feature.hog(values, pixels_per_cell=(cell, cell), channel_axis=0)
@@ -101,8 +134,14 @@ def with_the_others(measure, members: Tensor) -> Tensor:
 
 
 def least_alike(members: Tensor) -> list[tuple[int, int]]:
-    """For each image the two members whose maps, (members, images, c, h, w), correlate least (Pearson, signed)."""
-    flat = members.flatten(2)
-    centred = F.normalize(flat - flat.mean(2, keepdim=True), dim=2)
-    correlation = torch.einsum("inp,jnp->nij", centred, centred)
+    """For each image the two members whose maps, (members, images, c, h, w), correlate least (Pearson, signed).
+
+    Maps that are constant but for rounding, as those of a 1x1 layer, are compared by sign.
+    """
+    flat = members.double().flatten(2)
+    centred = flat - flat.mean(2, keepdim=True)
+    constant = centred.norm(dim=2) < 1e-5 * flat.norm(dim=2)
+    unit_maps = F.normalize(torch.where(constant[:, :, None], flat, centred), dim=2)
+    correlation = torch.einsum("inp,jnp->nij", unit_maps, unit_maps)
+    correlation.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     return [divmod(int(k), len(members)) for k in correlation.flatten(1).argmin(1)]

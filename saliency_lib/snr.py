@@ -14,74 +14,12 @@ from torch import Tensor, nn
 
 from saliency_lib import attribution
 from saliency_lib.estimates import Estimate, jackknife
+from saliency_lib.moments import Moments
 from saliency_lib.progress import progress
 from saliency_lib.randomness import derive
 
 GROUPS = 10  # at most, of the jackknife over members
 CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
-
-
-class Moments:
-    """Mean and spread of maps over members, without keeping the maps (Welford; Chan et al. for ``merge``).
-
-    Attributes
-    ----------
-    n : int
-        Members seen.
-    mean, m2 : Tensor
-        (images, c, h, w) float64: mean over members, and sum of squared deviations from it.
-    """
-
-    def __init__(self):
-        self.n, self.mean, self.m2 = 0, None, None
-
-    def update(self, maps: Tensor) -> "Moments":
-        """Add one member's maps, (images, c, h, w); raises ValueError if the shape differs from the others'."""
-        if self.mean is not None and maps.shape != self.mean.shape:
-            raise ValueError(f"maps of shape {tuple(maps.shape)} do not go with those of {tuple(self.mean.shape)}")
-        maps = maps.detach().double()
-        if self.mean is None:
-            self.mean, self.m2 = torch.zeros_like(maps), torch.zeros_like(maps)
-        self.n += 1
-        delta = maps - self.mean
-        self.mean += delta / self.n
-        self.m2.addcmul_(delta, maps - self.mean)
-        return self
-
-    def merge(self, other: "Moments") -> "Moments":
-        """Add the members that ``other`` has seen; ``other`` stays as it is."""
-        if other.n == 0:
-            return self
-        if self.n == 0:
-            self.n, self.mean, self.m2 = other.n, other.mean.clone(), other.m2.clone()
-            return self
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(f"moments of shape {tuple(other.mean.shape)} do not go with {tuple(self.mean.shape)}")
-        total, delta = self.n + other.n, other.mean - self.mean
-        self.m2 += other.m2 + delta**2 * (self.n * other.n / total)
-        self.mean += delta * (other.n / total)
-        self.n = total
-        return self
-
-    def without(self, part: "Moments") -> "Moments":
-        """The moments of the members that are in this but not in ``part``, which must be some of them."""
-        if part.n == 0:
-            return Moments().merge(self)
-        rest = Moments()
-        rest.n = self.n - part.n
-        if rest.n == 0:
-            return rest
-        rest.mean = (self.mean * self.n - part.mean * part.n) / rest.n
-        delta = part.mean - rest.mean
-        rest.m2 = (self.m2 - part.m2 - delta**2 * (part.n * rest.n / self.n)).clamp(min=0)
-        return rest
-
-    @property
-    def variance(self) -> Tensor:
-        """Unbiased variance per pixel, (images, c, h, w)."""
-        if self.n < 2:
-            raise ValueError(f"a spread needs at least two members, not {self.n}")
-        return self.m2 / (self.n - 1)
 
 
 @dataclass(frozen=True)
@@ -136,13 +74,33 @@ def members_needed(snr1: float, goal: float) -> int:
 
 
 def plugin_mean(p: Powers) -> float:
-    """The statistic of the paper's tables: mean over images of the plug-in SNR."""
-    return snr(p).mean().item()
+    """The statistic of the paper's tables: mean over images of the plug-in SNR.
+
+    Like all means here it leaves out images whose maps are zero in all networks; without others it is no number.
+    """
+    return snr(p).nanmean().item()
+
+
+def power_mean(p: Powers) -> float:
+    """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2."""
+    return (p.signal / p.noise).nanmean().item()
+
+
+def rooted(power: float) -> float:
+    """SNR from its square; 0 for less than no signal, and no number from none."""
+    return math.sqrt(max(power, 0.0))  # in this order, no number stays none
 
 
 def debiased_mean(p: Powers) -> float:
     """The table statistic without bias from few members: root of the mean over images of unclipped squared SNR."""
-    return math.sqrt(max(0.0, (p.signal / p.noise).mean().item()))
+    return rooted(power_mean(p))
+
+
+def root(power: Estimate) -> Estimate:
+    """SNR with its interval from its square, clipped at zero only now; unbounded stays so."""
+    if not all(map(math.isfinite, power)):
+        return Estimate(rooted(power.value), -math.inf, math.inf)
+    return Estimate(*(rooted(end) for end in power))
 
 
 @dataclass(frozen=True)
@@ -169,14 +127,12 @@ class Measurement:
 
     def power_ratio(self) -> Estimate:
         """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
-        return self.estimate(lambda p: (p.signal / p.noise).mean().item())
+        return self.estimate(power_mean)
 
     def debiased(self) -> Estimate:
         """:func:`debiased_mean` with its interval over members; clipped at zero only after the jackknife."""
         ratio = self.power_ratio()
-        if not all(map(math.isfinite, ratio)):
-            return Estimate(debiased_mean(self.all), -math.inf, math.inf)
-        return Estimate(*(math.sqrt(max(0.0, end)) for end in ratio))
+        return root(ratio)
 
     @property
     def clipped(self) -> float:

@@ -74,13 +74,16 @@ def test_guided_backprop_is_captums_and_zennits(name, norm):
     torch.testing.assert_close(ours, zennits.detach(), rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
 
 
-def test_guided_gradcam_is_a_product_and_captums_but_for_resizing():
-    net, x, y = nets("resnet18", None)
+@pytest.mark.parametrize("name,norm", NETS)
+def test_guided_gradcam_is_a_product_and_captums_but_for_resizing(name, norm):
+    net, x, y = nets(name, norm)
     ours = attribution.guided_gradcam(net, x, y)
     product = attribution.guided_backprop(net, x, y) * attribution.gradcam(net, x, y, relu=True)
     assert torch.equal(ours, product)
     with as_it_comes():
-        theirs = captum.attr.GuidedGradCam(net, net.layer4).attribute(x, target=y, interpolate_mode="bilinear")
+        theirs = captum.attr.GuidedGradCam(net, layers.find(net, "top")).attribute(
+            x, target=y, interpolate_mode="bilinear"
+        )
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
 
 
@@ -93,6 +96,26 @@ class Functional(nn.Module):
 
     def forward(self, x):
         return self.fc(F.relu(self.relu(self.conv(x)).mean((2, 3)) - 0.1))
+
+
+class Aside(nn.Module):
+    """A ReLU module that takes no part in the logits, and a function that does."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 10)
+
+    def forward(self, x):
+        h = self.conv(x)
+        self.aside = self.relu(h).detach()
+        return self.fc(F.relu(h).mean((2, 3)))
+
+
+def test_a_relu_module_aside_does_not_hide_a_function():
+    with seeded(0):
+        net = Aside().eval()
+    with pytest.raises(ValueError, match="1 of the 1 ReLUs are functions"):
+        attribution.guided_backprop(net, *batch(2))
 
 
 @pytest.mark.parametrize("method", ["guided_backprop", "guided_gradcam"])
@@ -142,6 +165,10 @@ def test_unknown_layers_get_a_sentence():
     for layer in ("layer9", ""):
         with pytest.raises(ValueError, match=f"unknown layer '{layer}'; 'top', 'mid' or one of"):
             attribution.attribute("gradcam", net, x, y, layer=layer)
+    with seeded(0):
+        net.spare = nn.Conv2d(3, 3, 1).eval()
+    with pytest.raises(ValueError, match="does not use layer 'spare' in its forward pass"):
+        attribution.gradcam(net, x, y, layer="spare")
     with pytest.raises(ValueError, match="has no feature maps"):
         attribution.gradcam(net, x, y, layer="fc")
     with pytest.raises(ValueError, match="no convolutional stage"):

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from saliency_lib import claims, profiles
-from saliency_lib.__main__ import readme_with_verdicts
+from saliency_lib import claims, profiles, readme
 from saliency_lib.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE, Quantity, judge
 from saliency_lib.estimates import Estimate
 from saliency_lib.paths import PROJECT
@@ -106,7 +105,7 @@ def test_committed_figures_are_pictures_with_numbers_and_alternative_text():
 
 def test_readme_shows_every_figure_and_the_current_verdicts():
     text = (PROJECT / "README.md").read_text()
-    assert text == readme_with_verdicts(), "run ./run_all.sh to bring the table up to date"
+    assert text == readme.filled(text), "run ./run_all.sh to bring it up to date"
     assert len(text.splitlines()) < 150
     for path in QUICK.glob("*.png"):
         assert f"figures/quick/{path.name}" in text

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from saliency_lib import attribution
+from saliency_lib.attribution.passes import hooked
 from saliency_lib.randomness import seeded
 
 NETS = [
@@ -146,6 +147,60 @@ def test_one_module_in_two_places_adds_up():
     reference = batch(1, seed=8)[0]
     maps = attribution.deeplift(net, x, y, baseline=reference[0])
     torch.testing.assert_close(maps.flatten(1).sum(1), sums(net, x, y, reference))
+
+
+def test_slopes_do_not_cancel():
+    """A reference just above zero and an image far above it have slope one, as in float64."""
+    with seeded(0):
+        net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(6, 1, bias=False)).eval()
+    net[0].weight.data.fill_(1.0)
+    x = torch.tensor([[[[1.0, 10.0, 10.0], [-3.0, 1e-8, 5.0]]]])
+    reference = torch.tensor([[[1e-8, 1e-6, 1e-4], [1e-8, -1.0, -1e-8]]])
+    ours = attribution.deeplift(net, x, torch.tensor([0]), baseline=reference)
+    exact = attribution.deeplift(net.double(), x.double(), torch.tensor([0]), baseline=reference.double())
+    torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-9)
+    rise = (x.double().relu() - reference.double().relu()) / (x.double() - reference.double())
+    expected = rise * net[3].weight.view(1, 1, 2, 3) * (x.double() - reference.double())
+    torch.testing.assert_close(exact, expected.float().detach())
+
+
+def test_plain_networks_without_normalisation_give_numbers():
+    """Ten random references bring values near zero into every layer; they gave 0/0 in a first version."""
+    net = tiny_net(name="vgg11", size=64)
+    for seed in (0, 5):
+        maps = attribution.deeplift_shap(net, *batch(8, 64, seed), seed=seed)
+        assert torch.isfinite(maps).all()
+
+
+def test_references_pass_a_few_at_a_time():
+    net, (x, y) = lively(tiny_net()), batch(2)
+    references, sizes = batch(7, seed=8)[0], []
+    whole = attribution.deeplift_shap(net, x, y, references=references)
+    with hooked([net], lambda _module, _inputs, out: sizes.append(len(out))):
+        parts = attribution.deeplift_shap(net, x, y, references=references, batch_size=3)
+    assert max(sizes) <= 3
+    torch.testing.assert_close(parts, whole, rtol=1e-3, atol=1e-5)
+
+
+class Residual(nn.Module):
+    """What a module gives is changed in place afterwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.act, self.fc = nn.Conv2d(3, 4, 3), nn.GELU(), nn.Linear(4, 10)
+
+    def forward(self, x):
+        h = self.act(self.conv(x))
+        h += 1.0
+        return self.fc(h.mean((2, 3)))
+
+
+def test_a_network_may_change_tensors_in_place():
+    with seeded(0):
+        net = Residual().eval()
+    x, y = batch(2)
+    maps = attribution.deeplift(net, x, y)
+    torch.testing.assert_close(maps.flatten(1).sum(1), sums(net, x, y, torch.zeros_like(x[:1])), rtol=1e-3, atol=1e-5)
 
 
 def test_an_image_that_is_its_own_reference_gives_zero():

@@ -45,6 +45,15 @@ def test_rows_may_have_other_columns_and_values_that_are_no_numbers(table):
     assert set(one) == {"a", "b"} and math.isnan(one["b"]) and two == {"a": 2.0, "c": Estimate(1, 0, 2)}
 
 
+def test_what_is_no_number_is_refused_before_it_is_written(table):
+    for value in ("many", None):
+        with pytest.raises((ValueError, TypeError)):
+            table().get(lambda value=value: {"a": value}, method="one")
+    with pytest.raises(ValueError, match="method cannot be both in a row's key and among its numbers"):
+        table().get(lambda: {"method": 1.0}, method="one")
+    assert table().get(lambda: {"a": True}, method="one") == {"a": 1.0}
+
+
 def test_a_run_that_stops_keeps_its_finished_rows(table):
     def stop():
         raise KeyboardInterrupt

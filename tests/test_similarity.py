@@ -94,9 +94,11 @@ def test_bad_input_gets_a_sentence():
     a = maps()
     for call, message in (
         (lambda: spearman(a, a[:2]), r"expected two sets of maps .* not \(4, 3, 32, 32\) and \(2, 3"),
-        (lambda: ssim(a, a, win_size=4), "odd and at most 32 pixels wide, not 4"),
-        (lambda: ssim(a, a, win_size=33), "odd and at most 32"),
-        (lambda: hog(a, a, cell=16), "too small for 3x3 cells of 16; use cell=10 or less"),
+        (lambda: ssim(a, a, win_size=4), "odd, and 3 to 32 pixels wide, not 4"),
+        (lambda: ssim(a, a, win_size=33), "odd, and 3 to 32"),
+        (lambda: ssim(a, a, win_size=1), "odd, and 3 to 32"),
+        (lambda: hog(a, a, cell=0), "no 3x3 cells of 0"),
+        (lambda: hog(a, a, cell=16), "no 3x3 cells of 16 pixels; use cell=10 or less"),
         (lambda: with_the_others(ssim, a[None]), "at least two members, not 1"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -108,6 +110,24 @@ def test_with_the_others_compares_with_the_mean_of_the_rest():
     found = with_the_others(pearson, members)
     assert found.shape == (3, 4)
     torch.testing.assert_close(found[1], pearson(members[1], (members[0] + members[2]) / 2))
+
+
+def test_ssim_of_pairs_is_ssim_of_each_pair():
+    members = torch.stack([maps(k) + maps(9) for k in range(3)])
+    for step in (0, 1):
+        matrix = similarity.ssim_of_pairs(members, step)
+        for i, j in ((1, 0), (2, 0), (2, 1)):
+            expected = ssim(members[i], members[j].roll(-step, 0)).mean()
+            torch.testing.assert_close(matrix[i, j], expected)
+            assert matrix[j, i] == matrix[i, j] and matrix[i, i] == 1
+
+
+def test_least_alike_never_pairs_a_member_with_itself_and_sees_signs_of_constant_maps():
+    same = maps(0, 2)
+    assert all(i != j for i, j in similarity.least_alike(torch.stack([same, 2 * same, same])))
+    flat = torch.tensor([0.3, 0.7, -0.2, 0.1]).view(4, 1, 1, 1, 1).expand(4, 5, 1, 8, 8)
+    noisy = flat * (1 + 1e-7 * torch.randn(flat.shape, generator=torch.Generator().manual_seed(0)))
+    assert all(2 in pair for pair in similarity.least_alike(noisy))
 
 
 def test_least_alike_finds_the_pair_by_hand():

@@ -11,8 +11,8 @@ FLOORS = {
     0: ("paths", "randomness", "progress", "estimates", "rows", "data", "models"),
     1: ("training", "members", "ensembles"),
     2: ("attribution",),
-    3: ("snr", "similarity", "survey"),
-    4: ("profiles", "claims", "check", "plotting", "pipeline", "__main__"),
+    3: ("moments", "snr", "similarity", "survey"),
+    4: ("profiles", "claims", "check", "plotting", "pipeline", "readme", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

@@ -40,8 +40,10 @@ def replay(masks):
 
 
 @pytest.mark.parametrize("solver", ["ridge", "lasso"])
-def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver):
-    net, (x, y), n = tiny_net(size=32), pictures, 100
+@pytest.mark.parametrize("name,norm", [("resnet_small", None), ("resnet18", None), ("vgg11", "none")])
+def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver, name, norm):
+    net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 100
+    alpha = 1.0 if solver == "ridge" else 1e-5
     for image, target in zip(x, y):
         segments = segment(image, 20)
         k, seen = int(segments.max()) + 1, {}
@@ -53,7 +55,9 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver)
 
         surrogates.fit_lime = spy
         try:
-            maps = attribution.lime(net, image[None], target[None], n_samples=n, n_segments=20, solver=solver)
+            maps = attribution.lime(
+                net, image[None], target[None], n_samples=n, n_segments=20, solver=solver, alpha=alpha
+            )
         finally:
             surrogates.fit_lime = original
 
@@ -61,7 +65,7 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver)
             shown = mask.sum().item()
             return math.sqrt(math.exp(-((1 - shown / math.sqrt(max(shown, 1) * mask.numel())) ** 2) / 0.25**2))
 
-        linear = SkLearnRidge(alpha=1.0) if solver == "ridge" else SkLearnLasso(alpha=0.01)
+        linear = SkLearnRidge(alpha=alpha) if solver == "ridge" else SkLearnLasso(alpha=alpha)
         captums = captum.attr.Lime(net, linear, weight, replay(seen["masks"]))
         with as_it_comes():
             theirs = captums.attribute(
@@ -71,12 +75,12 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver)
         ours, theirs = per_segment(maps[0], image, 20), theirs[0].double().numpy()
         assert len(ours) == len(theirs) == k
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * max(np.abs(theirs).max(), 1e-6))
-        if theirs.any():
-            assert spearmanr(ours, theirs).statistic > 0.999
+        assert theirs.any() and spearmanr(ours, theirs).statistic > 0.999
 
 
-def test_kernel_shap_is_captums_with_the_same_superpixels_and_samples(pictures):
-    net, (x, y), n = tiny_net(size=32), pictures, 202
+@pytest.mark.parametrize("name,norm", [("resnet_small", None), ("resnet18", None), ("vgg11", "none")])
+def test_kernel_shap_is_captums_with_the_same_superpixels_and_samples(pictures, name, norm):
+    net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 202
     for image, target in zip(x, y):
         segments = segment(image, 20)
         k = int(segments.max()) + 1
@@ -146,6 +150,14 @@ def test_coalitions(k, n):
         pairs = masks[2:][: 2 * (len(weights) // 2)].reshape(-1, 2, k)
         assert (pairs[:, 0] ^ pairs[:, 1]).all()
         assert len(masks) == n
+
+
+def test_sizes_of_coalitions_follow_the_shapley_kernel():
+    k, n = 16, 20_002  # 2^16 coalitions are more than n
+    masks, _ = draw_coalitions(k, n, seed=0)
+    found = np.bincount(masks[2:].sum(1), minlength=k + 1)[1:k] / (n - 2)
+    chance = 1 / (np.arange(1, k) * (k - np.arange(1, k)))
+    np.testing.assert_allclose(found, chance / chance.sum(), atol=4 * np.sqrt(0.25 / (n / 2)))
 
 
 def test_a_linear_model_gives_its_own_contributions(pictures):

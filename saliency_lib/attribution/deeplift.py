@@ -4,12 +4,15 @@ Not captum's: in version 0.9 its rule for max pooling after a ReLU loses part of
 shows it), and it sends the reference through the network once for every image.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.passes import check, device_of, hooked, in_batches, leaves
-from saliency_lib.attribution.references import references_or_noise
+from saliency_lib.attribution.passes import check, device_of, fitting, hooked, in_batches, leaves
+from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU)
 EPSILON = 1e-6  # differences of inputs below it take the derivative in place of a quotient
@@ -26,16 +29,17 @@ def _derivative(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def _relu_slopes(x: Tensor, out: Tensor, x0: Tensor) -> Tensor:
-    """(relu(x) - relu(x0)) / (x - x0) without a difference that could be zero; where x = x0, the derivative.
+    """(relu(x) - relu(x0)) / (x - x0) without a difference that could cancel; where x = x0, the derivative.
 
-    For x0 > 0 that is x0 / (x0 - min(x, 0)), else out / (out - x0); in one: (x0 or out) / (out + |x0| - (x or 0)).
+    For x0 > 0 that is x0 / (x0 - min(x, 0)), else out / (out - x0); in one: (x0 or out) / ((out - (x or 0)) + |x0|),
+    where out - x is exact.
     A few images at a time on a CPU, so that its cache holds them: these steps wait for memory, not for arithmetic.
     """
     slopes, above, below = torch.empty_like(out), (x0 > 0).to(x), (x0 <= 0).to(x)
     size, top = x0.abs().clamp_(min=torch.finfo(x.dtype).tiny), x0.clamp(min=0)
     step = len(x) if x.is_cuda else max(1, CACHED // x[0].numel())
     for rows in (slice(i, i + step) for i in range(0, len(x), step)):
-        bottom = torch.addcmul(size, above, x[rows], value=-1).add_(out[rows])
+        bottom = torch.addcmul(out[rows], above, x[rows], value=-1).add_(size)
         torch.addcmul(top, below, out[rows], out=slopes[rows]).div_(bottom)
     return slopes
 
@@ -63,7 +67,7 @@ class _Sloped(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, out, slope):
         ctx.save_for_backward(slope)
-        return out.detach().view_as(out)
+        return out.clone()  # a tensor of its own, which the network may change in place
 
     @staticmethod
     def backward(ctx, grad):
@@ -77,7 +81,7 @@ class _Scattered(torch.autograd.Function):
     def forward(ctx, x, out, module, *slopes_and_places):
         ctx.save_for_backward(x, *slopes_and_places)
         ctx.module = module
-        return out.detach().view_as(out)
+        return out.clone()
 
     @staticmethod
     def backward(ctx, grad):
@@ -119,6 +123,17 @@ def _argmax(module: nn.Module, x: Tensor) -> Tensor:
     )[1]
 
 
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Convolutions in float32 on a GPU, whose default TF32 is too coarse for maps to add up in deep networks."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 class _Rescaled:
     """The references' way through the network, and the network with straight lines from there; a context manager."""
 
@@ -129,7 +144,7 @@ class _Rescaled:
         self.passed: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._handles = [m.register_forward_pre_hook(self._before) for m in self.modules]
         try:
-            with torch.no_grad(), hooked(self.modules, self._record):
+            with torch.no_grad(), full_precision(), hooked(self.modules, self._record):
                 self.output = model(references)
         except BaseException:
             self.__exit__()
@@ -140,7 +155,7 @@ class _Rescaled:
         return (inputs[0].clone(),) if getattr(module, "inplace", False) else None
 
     def _record(self, module: nn.Module, _inputs, out: Tensor) -> None:
-        self.passed.append((module, self.inputs.pop(), out))
+        self.passed.append((module, self.inputs.pop(), out.clone()))
 
     def _replace(self, module: nn.Module, _inputs, out: Tensor) -> Tensor:
         same, x0, out0 = next(self.left)
@@ -158,7 +173,7 @@ class _Rescaled:
     def __call__(self, x: Tensor, chosen: int) -> Tensor:
         """Logits of x, with straight lines from the chosen reference."""
         self.chosen, self.left = chosen, iter(self.passed)
-        with hooked(self.modules, self._replace):
+        with full_precision(), hooked(self.modules, self._replace):
             return self.model(x)
 
 
@@ -166,11 +181,13 @@ def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k
     """Multipliers times differences from reference k, checked to add up to the difference of logits."""
     x = x.detach().requires_grad_()
     scores = rescaled(x, k).gather(1, y[:, None])
-    maps = torch.autograd.grad(scores.sum(), x)[0] * (x.detach() - references[k])
+    with full_precision():
+        gradient = torch.autograd.grad(scores.sum(), x)[0]
+    maps = gradient * (x.detach() - references[k])
     difference = (scores.detach() - rescaled.output[k, y][:, None])[:, 0]
     error = (maps.flatten(1).sum(1) - difference).abs()
     scale = maps.flatten(1).abs().sum(1) + 0.01 * scores.detach().abs().max()
-    if (error > TOLERANCE * scale).any():
+    if not (error <= TOLERANCE * scale).all():
         raise ValueError(
             f"DeepLIFT does not add up for this model: its maps miss the difference of logits by up to "
             f"{error.max().item():.3g}. Some non-linearity is none of its modules, or one without a rule; use "
@@ -202,7 +219,8 @@ def deeplift(
     ValueError
         If a map does not add up, since the model holds a non-linearity that is not a module with a rule.
     """
-    reference = torch.zeros_like(images[:1]) if baseline is None else baseline[None]
+    check(model, images, targets, batch_size)
+    reference = baseline_or_zero(baseline, images)
     return deeplift_shap(model, images, targets, seed=seed, batch_size=batch_size, references=reference)
 
 
@@ -225,12 +243,15 @@ def deeplift_shap(
         (m, c, h, w), normalised, all of them used; best from the training data. Default: ten draws of noise with the
         data's mean and standard deviation.
     """
-    check(model, images, targets)
+    check(model, images, targets, batch_size)
     pool = references_or_noise(references, images, torch.Generator().manual_seed(seed))
     pool = pool.to(device_of(model, images), memory_format=torch.channels_last)
+    size, total = batch_size or fitting(model, images), 0
+    for part in pool.split(size):
+        with _Rescaled(model, part) as rescaled:
 
-    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
-        return sum(_multiplied(rescaled, x, y, pool, k) for k in range(len(pool))) / len(pool)
+            def maps(x: Tensor, y: Tensor, _size: int, rescaled=rescaled, part=part) -> Tensor:
+                return sum(_multiplied(rescaled, x, y, part, k) for k in range(len(part)))
 
-    with _Rescaled(model, pool) as rescaled:
-        return in_batches(maps, model, images, targets, batch_size)
+            total = total + in_batches(maps, model, images, targets, size)
+    return total / len(pool)

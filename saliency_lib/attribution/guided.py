@@ -11,15 +11,16 @@ from saliency_lib.attribution.cam import gradcam
 from saliency_lib.attribution.passes import hooked, in_batches
 
 
-def _relus_in_graph(output: Tensor) -> int:
-    """ReLUs that autograd has seen, as modules or as functions."""
-    seen, waiting, found = set(), [output.grad_fn], 0
+def _rectifiers(output: Tensor) -> list:
+    """Nodes of autograd's graph that cut off negative values, from modules or functions."""
+    seen, waiting, found = set(), [output.grad_fn], []
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        found += node.name().startswith("ReluBackward")
+        if node.name().startswith(("ReluBackward", "HardtanhBackward", "ThresholdBackward")):
+            found.append(node)
         waiting += [parent for parent, _ in node.next_functions]
     return found
 
@@ -27,23 +28,24 @@ def _relus_in_graph(output: Tensor) -> int:
 @contextmanager
 def relus_are_modules(model: nn.Module) -> Iterator[None]:
     """Raise ValueError after a forward pass inside the block unless every ReLU in it was a module, seen by hooks."""
-    calls = []
+    nodes = []
 
     def compare(_model, _inputs, output: Tensor) -> None:
-        made = _relus_in_graph(output)
-        if not calls:
+        found = _rectifiers(output)
+        unseen = [node for node in found if node not in nodes]
+        if not nodes:
             raise ValueError(
                 f"guided backpropagation changes the gradient of ReLU modules; {type(model).__name__} has none in use"
             )
-        if made > len(calls):
+        if unseen:
             raise ValueError(
-                f"{made - len(calls)} of the {made} ReLUs are functions called in forward, where guided "
-                "backpropagation would silently give the plain gradient; make each an nn.ReLU() of its own"
+                f"{len(unseen)} of the {len(found)} ReLUs are functions called in forward, or ReLU6, where "
+                "guided backpropagation would silently give the plain gradient; make each an nn.ReLU() of its own"
             )
-        calls.clear()
+        nodes.clear()
 
     modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
-    with hooked(modules, lambda module, _inputs, _out: calls.append(module)), hooked([model], compare):
+    with hooked(modules, lambda _module, _inputs, out: nodes.append(out.grad_fn)), hooked([model], compare):
         yield
 
 

@@ -10,7 +10,8 @@ def stages(model: nn.Module) -> list[str]:
     """Names of the layers that close a stage, lowest first.
 
     The model's own ``stages`` if it has them; the residual stages ``layer1`` to ``layer4``; else, in the order of the
-    modules, what comes last before each pooling, or each convolution's end where nothing is pooled.
+    modules, what comes last before each pooling, or each convolution's end where nothing is pooled. That order is right
+    for the networks of this project and for plain ones like them; for others, name the layer.
     """
     if own := getattr(model, "stages", None):
         return list(own)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.passes import in_batches
+from saliency_lib.attribution.passes import check, in_batches
 
 
 @torch.no_grad()
@@ -36,11 +36,12 @@ def occlusion(
     Parameters
     ----------
     window, stride : int, optional
-        In pixels; default: a quarter and an eighth of the image's width, 49 squares.
+        In pixels; default: a quarter and an eighth of the shorter side, 49 squares where that is a multiple of 8.
     """
+    check(model, images, targets, batch_size)
     h, w = images.shape[-2:]
-    window = window or max(1, w // 4)
-    stride = stride or max(1, window // 2)
+    window = max(1, min(h, w) // 4) if window is None else window
+    stride = max(1, window // 2) if stride is None else stride
     if not 1 <= stride <= window <= min(h, w):
         raise ValueError(f"occlusion needs 1 <= stride <= window <= {min(h, w)} pixels, not {stride} and {window}")
     corners = [
@@ -83,8 +84,11 @@ def rise(
     p : float
         Probability that a cell is shown.
     """
-    if n_masks < 1 or not 0 < p < 1:
-        raise ValueError(f"RISE needs at least one mask and 0 < p < 1, not n_masks={n_masks} and p={p}")
+    check(model, images, targets, batch_size)
+    if n_masks < 1 or cells < 1 or not 0 < p < 1:
+        raise ValueError(
+            f"RISE needs at least one mask and one cell, and 0 < p < 1, not n_masks={n_masks}, cells={cells} and p={p}"
+        )
     h, w = images.shape[-2:]
     generator = torch.Generator().manual_seed(seed)
     grids = (torch.rand(n_masks, 1, cells, cells, generator=generator) < p).float()

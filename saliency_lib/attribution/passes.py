@@ -16,19 +16,29 @@ def device_of(model: nn.Module, images: Tensor) -> torch.device:
     return next((p.device for p in model.parameters()), images.device)
 
 
-def check(model: nn.Module, images: Tensor, targets: Tensor) -> None:
-    """Raise ValueError for a model in training mode, shapes that do not go together, and values that are no numbers."""
+def check(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> None:
+    """Raise ValueError for a model in training mode, and for tensors of other shapes, types or values than expected."""
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
+    if not isinstance(images, Tensor) or not isinstance(targets, Tensor):
+        raise ValueError(
+            f"images and targets are tensors, (n, c, h, w) and (n,), not {type(images).__name__} and "
+            f"{type(targets).__name__}"
+        )
     if images.ndim != 4 or targets.shape != images.shape[:1] or not len(images):
         raise ValueError(
             "expected images (n, c, h, w), at least one, and one target each, not "
             f"{tuple(images.shape)} and {tuple(targets.shape)}"
         )
-    if targets.is_floating_point():
+    if targets.dtype != torch.int64:
         raise ValueError(f"targets are class numbers, int64, not {targets.dtype}; convert them with targets.long()")
+    dtype = next((p.dtype for p in model.parameters()), images.dtype)
+    if images.dtype != dtype or not images.is_floating_point():
+        raise ValueError(f"the images are {images.dtype}, the model is {dtype}; convert one of them, with .to(dtype)")
     if not torch.isfinite(images).all():
         raise ValueError("the images hold values that are not finite; look at how they were normalised")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"a batch holds at least one image, not batch_size={batch_size}")
 
 
 @contextmanager
@@ -52,7 +62,8 @@ def bytes_per_image(model: nn.Module, image: Tensor) -> int:
     found = []
 
     def note(_module, _inputs, out) -> None:
-        found.append(out.numel() * out.element_size())
+        if isinstance(out, Tensor):
+            found.append(out.numel() * out.element_size())
 
     with hooked(leaves(model), note), torch.no_grad():
         model(image.to(device_of(model, image)))
@@ -77,15 +88,20 @@ def fitting(model: nn.Module, images: Tensor) -> int:
 
 @contextmanager
 def targets_in_range(model: nn.Module, targets: Tensor) -> Iterator[None]:
-    """Raise ValueError at the model's first pass inside the block if a target is not one of its classes."""
+    """Raise ValueError at the model's first pass inside the block if it gives no logits or lacks a target's class."""
+    low, high, seen = int(targets.min()), int(targets.max()), []
 
     def look(_module, _inputs, outputs: Tensor) -> None:
-        if outputs.ndim != 2:
-            raise ValueError(f"the model gives {tuple(outputs.shape)}; expected logits (n, classes)")
-        if not 0 <= int(targets.min()) <= int(targets.max()) < outputs.shape[1]:
+        if seen:
+            return
+        seen.append(True)
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+            what = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise ValueError(f"the model gives {what}; expected logits (n, classes)")
+        if not 0 <= low <= high < outputs.shape[1]:
             raise ValueError(
-                f"targets run from {int(targets.min())} to {int(targets.max())}; the model has "
-                f"{outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}"
+                f"targets run from {low} to {high}; the model has {outputs.shape[1]} classes, 0 to "
+                f"{outputs.shape[1] - 1}"
             )
 
     with hooked([model], look):
@@ -112,7 +128,7 @@ def in_batches(
     copies : int
         Images that the kernel makes of each one; it gets no more of them than ``size / copies``, but at least one.
     """
-    check(model, images, targets)
+    check(model, images, targets, batch_size)
     size = batch_size or fitting(model, images)
     step, device, maps = max(1, size // copies), device_of(model, images), None
     with targets_in_range(model, targets), torch.enable_grad():

@@ -5,7 +5,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from saliency_lib.attribution.passes import check, in_batches
-from saliency_lib.attribution.references import references_or_noise
+from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 
@@ -40,17 +40,15 @@ def integrated_gradients(
     """
     if quadrature not in QUADRATURES:
         raise ValueError(f"unknown quadrature {quadrature!r}; one of {sorted(QUADRATURES)}")
-    if n_steps < 1:
-        raise ValueError(f"integrated gradients need at least one step, not n_steps={n_steps}")
-    method = IntegratedGradients(lambda x: model(x))
-
-    def start(x: Tensor) -> Tensor:
-        return torch.zeros_like(x[:1]) if baseline is None else baseline.to(x)[None]
+    if n_steps < 2:
+        raise ValueError(f"integrated gradients need at least two steps, not n_steps={n_steps}")
+    check(model, images, targets, batch_size)
+    method, zero = IntegratedGradients(lambda x: model(x)), baseline_or_zero(baseline, images)
 
     def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
         return method.attribute(
             x,
-            start(x),
+            zero.to(x),
             target=y,
             n_steps=n_steps,
             method=quadrature,
@@ -63,7 +61,7 @@ def integrated_gradients(
 
     def difference(x: Tensor, y: Tensor, size: int) -> Tensor:
         with torch.no_grad():
-            return (model(x) - model(start(x))).gather(1, y[:, None])
+            return (model(x) - model(zero.to(x))).gather(1, y[:, None])
 
     return found, found.flatten(1).sum(1) - in_batches(difference, model, images, targets, batch_size)[:, 0]
 
@@ -92,7 +90,9 @@ def gradient_shap(
     sigma : float
         Standard deviation of noise on the image, in units of the normalised input.
     """
-    check(model, images, targets)
+    check(model, images, targets, batch_size)
+    if n_samples < 1 or not sigma >= 0:
+        raise ValueError(f"GradientSHAP needs at least one sample and sigma >= 0, not {n_samples} and {sigma}")
     generator = torch.Generator().manual_seed(seed)
     pool = references_or_noise(references, images, generator)
     ends = pool[torch.randint(len(pool), (n_samples,), generator=generator)]

@@ -1,5 +1,6 @@
 """The methods by name, with source and cost."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -88,5 +89,7 @@ def attribute(
             raise ValueError(f"unknown method {method!r}; one of {sorted(METHODS)}")
         method = METHODS[method].function
     if layer is not None:
+        if "layer" not in inspect.signature(method).parameters:
+            raise ValueError(f"{getattr(method, '__name__', method)} explains the input, not a layer; leave layer out")
         method = partial(method, layer=layer)
     return method(model, images, targets, seed=seed, batch_size=batch_size)

@@ -16,8 +16,8 @@ SIGMA = 0.15  # of each image's range; Smilkov et al. and Bykov et al. name 10 t
 
 def _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples):
     """Maps of the noisy copies, a few copies of all images at a time: (copies, n, c, h, w)."""
-    check(model, images, targets)
-    if sigma < 0 or n_samples < 1:
+    check(model, images, targets, batch_size)
+    if not sigma >= 0 or n_samples < 1:
         raise ValueError(f"noise needs sigma >= 0 and at least one sample, not {sigma} and {n_samples}")
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(n_samples, *images.shape[1:], generator=generator).to(images)

@@ -31,4 +31,4 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
         while len(_cache) * values[0].size > KEPT:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
-    return _cache[key]
+    return _cache[key].clone()

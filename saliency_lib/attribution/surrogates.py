@@ -102,9 +102,12 @@ def lime(
     """
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; one of {sorted(SOLVERS)}")
-    if n_samples < 2:
-        raise ValueError(f"LIME needs at least two samples, not {n_samples}")
     penalty = alpha if alpha is not None else {"ridge": 1.0, "lasso": 0.01}[solver]
+    if n_samples < 2 or not penalty > 0 or not kernel_width > 0:
+        raise ValueError(
+            f"LIME needs at least two samples, alpha > 0 and kernel_width > 0, not {n_samples}, {penalty} and "
+            f"{kernel_width}"
+        )
 
     def draw(k: int) -> np.ndarray:
         masks = np.random.default_rng(derive(seed, k)).random((n_samples, k)) < 0.5
@@ -129,6 +132,8 @@ def draw_coalitions(k: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.n
         sizes = inner.sum(1)
         weights = np.array([(k - 1) / (math.comb(k, s) * s * (k - s)) for s in sizes])
         return np.concatenate([ends, inner]), weights
+    if n_samples - 2 < k - 1:
+        raise ValueError(f"{n_samples} samples cannot tell {k} superpixels apart; take n_samples={4 * k} or more")
     rng, sizes = np.random.default_rng(derive(seed, k)), np.arange(1, k)
     chance = 1 / (sizes * (k - sizes))
     pairs = -(-(n_samples - 2) // 2)
