@@ -111,3 +111,23 @@ def test_readme_shows_every_figure_and_the_current_verdicts():
         assert f"figures/quick/{path.name}" in text
     for claim, verdict in claims.verdicts(QUICK).items():
         assert f"| {claim} |" in text and f"**{verdict['verdict']}**" in text
+
+
+def test_a_claim_that_cannot_be_tested_says_why():
+    verdict = claims.not_testable("W14", "it is about CIFAR-10")
+    assert verdict["verdict"] == NOT_TESTABLE and verdict["remark"] == "it is about CIFAR-10"
+    with pytest.raises(ValueError, match="unknown claim 'W99'"):
+        claims.not_testable("W99", "")
+
+
+def test_the_table_shows_every_quantity():
+    yes = Quantity("one", Estimate(1, 0.9, 1.1), low=0)
+    table = claims.table(judge("W01", yes, yes), claims.not_testable("W14", "no"))
+    assert len(table) == 3 and list(table["measured"]) == ["one", "one", ""]
+    assert "1 [0.9, 1.1] over networks" in table["value"].iloc[0]
+
+
+def test_the_gallery_shows_every_figure_with_its_text():
+    lines = readme.gallery().splitlines()[2:]
+    assert sum(line.count("<img") for line in lines) == len(list(QUICK.glob("*.png")))
+    assert all(line.count("|") == readme.ACROSS + 1 for line in lines)

@@ -133,7 +133,7 @@ def test_values_of_set_are_yaml():
 def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PROJECT", tmp_path)
     monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "data"))
-    made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/cache/x"]
+    made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/cache/x", "data/rows/x"]
     kept = ["figures/quick/x", "figures/paper/x", "data/ensembles/x", "data/MNIST/raw/x", "data/published/x", "mine"]
     for name in made + kept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeyp
     assert cli.main(["clean"]) == 0
     assert not any((tmp_path / name).exists() for name in made) and all((tmp_path / name).exists() for name in kept)
     out = capsys.readouterr().out
-    assert out.count("removed") == 4 and "kept" in out and "ensembles" in out
+    assert out.count("removed") == 5 and "kept" in out and "ensembles" in out
 
 
 def test_where_data_is_looked_for(monkeypatch, tmp_path):

@@ -81,3 +81,16 @@ def test_bands_leave_out_unbounded_intervals():
     figure.canvas.draw()
     assert axes.get_ylim()[1] < 4
     plt.close(figure)
+
+
+def test_an_animation_is_a_looped_gif_of_all_frames(run, tmp_path):
+    figures = []
+    for k in range(3):
+        figure, axes = plt.subplots(figsize=(2, 1))
+        axes.plot([0, k])
+        figures.append(figure)
+    open_before = len(plt.get_fignums())
+    plotting.save_animation(figures, "02_test", run, alt="a line that rises", seconds=0.2)
+    with Image.open(tmp_path / "smoke" / "02_test.gif") as picture:
+        assert picture.n_frames == 3 and picture.info["loop"] == 0 and picture.info["duration"] == 200
+    assert len(plt.get_fignums()) == open_before - 3
