@@ -28,60 +28,69 @@ def _derivative(module: nn.Module, x: Tensor) -> Tensor:
         return torch.autograd.grad(module.forward(x).sum(), x)[0]
 
 
-def _relu_slopes(x: Tensor, out: Tensor, x0: Tensor) -> Tensor:
-    """(relu(x) - relu(x0)) / (x - x0) without a difference that could cancel; where x = x0, the derivative.
+class _ReLULine(torch.autograd.Function):
+    """The value in ``box``, and for its gradient by x the slope (relu(x) - relu(x0)) / (x - x0), taken without a
+    difference that could cancel; where x = x0, the derivative.
 
-    For x0 > 0 that is x0 / (x0 - min(x, 0)), else out / (out - x0); in one: (x0 or out) / ((out - (x or 0)) + |x0|),
-    where out - x is exact.
-    A few images at a time on a CPU, so that its cache holds them: these steps wait for memory, not for arithmetic.
+    For x0 > 0 the slope is x0 / (x0 - min(x, 0)), else out / (out - x0); in one: (x0 or out) / ((out - (x or 0)) +
+    |x0|), where out - x is exact. The steps wait for memory, not for arithmetic: so a few images at a time on a CPU, as
+    its cache holds. The value comes in a list, or autograd would take it for a view of an input, and forbid the network
+    to change it in place.
     """
-    slopes, above, below = torch.empty_like(out), (x0 > 0).to(x), (x0 <= 0).to(x)
-    size, top = x0.abs().clamp_(min=torch.finfo(x.dtype).tiny), x0.clamp(min=0)
-    step = len(x) if x.is_cuda else max(1, CACHED // x[0].numel())
-    for rows in (slice(i, i + step) for i in range(0, len(x), step)):
-        bottom = torch.addcmul(out[rows], above, x[rows], value=-1).add_(size)
-        torch.addcmul(top, below, out[rows], out=slopes[rows]).div_(bottom)
-    return slopes
 
+    @staticmethod
+    def forward(ctx, x, box, x0):
+        ctx.save_for_backward(x, x0)
+        return box[0]
 
-def _slopes(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
-    """Slopes of the lines from (x0, out0) to (x, out), or the derivative where the two are nearly one point."""
-    if isinstance(module, nn.ReLU):
-        return _relu_slopes(x, out, x0)
-    run = x - x0
-    near = run.abs() < EPSILON
-    slopes = (out - out0).div_(run)
-    return torch.where(near, _derivative(module, x), slopes) if near.any() else slopes
-
-
-def _line(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
-    """``out``, but with the slope of the line from (x0, out0) to (x, out) for its gradient."""
-    with torch.no_grad():
-        slopes = _slopes(module, x, out, x0, out0)
-    return _Sloped.apply(x, out, slopes)
+    @staticmethod
+    def backward(ctx, grad):
+        x, x0 = ctx.saved_tensors
+        above, below, top = (x0 > 0).to(x), (x0 <= 0).to(x), x0.clamp(min=0)
+        size, back = x0.abs().clamp_(min=torch.finfo(x.dtype).tiny), torch.empty_like(x)
+        step = len(x) if x.is_cuda else max(1, CACHED // x[0].numel())
+        for rows in (slice(i, i + step) for i in range(0, len(x), step)):
+            out = x[rows].clamp(min=0)
+            bottom = torch.addcmul(out, above, x[rows], value=-1).add_(size)
+            torch.mul(grad[rows], torch.addcmul(top, below, out).div_(bottom), out=back[rows])
+        return back, None, None
 
 
 class _Sloped(torch.autograd.Function):
-    """The value of ``out`` with the gradient ``slope`` by x."""
+    """The value in ``box`` with the gradient ``slope`` by x."""
 
     @staticmethod
-    def forward(ctx, x, out, slope):
+    def forward(ctx, x, box, slope):
         ctx.save_for_backward(slope)
-        return out.clone()  # a tensor of its own, which the network may change in place
+        return box[0]
 
     @staticmethod
     def backward(ctx, grad):
         return grad * ctx.saved_tensors[0], None, None
 
 
+def _line(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tensor) -> Tensor:
+    """``out``, but with the slope of the line from (x0, out0) to (x, out) for its gradient, or the derivative where the
+    two are nearly one point."""
+    if isinstance(module, nn.ReLU):
+        return _ReLULine.apply(x, [out.detach()], x0)
+    with torch.no_grad():
+        run = x - x0
+        near = run.abs() < EPSILON
+        slopes = (out - out0).div_(run)
+        if near.any():
+            slopes = torch.where(near, _derivative(module, x), slopes)
+    return _Sloped.apply(x, [out.detach()], slopes)
+
+
 class _Scattered(torch.autograd.Function):
-    """The value of ``out`` with the gradients ``up`` and ``down`` by the pixels of x at ``places`` and ``places0``."""
+    """The value in ``box`` with the gradients ``up`` and ``down`` by the pixels of x at ``places`` and ``places0``."""
 
     @staticmethod
-    def forward(ctx, x, out, module, *slopes_and_places):
+    def forward(ctx, x, box, module, *slopes_and_places):
         ctx.save_for_backward(x, *slopes_and_places)
         ctx.module = module
-        return out.clone()
+        return box[0]
 
     @staticmethod
     def backward(ctx, grad):
@@ -108,7 +117,7 @@ def _pool_line(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, out0: Tens
         up, down = top - out0, out - top
         up.div_((out - _at(x0.expand_as(x), places)).masked_fill_(up == 0, 1.0))
         down.div_((_at(x, places0) - out0).masked_fill_(down == 0, 1.0))
-    return _Scattered.apply(x, out, module, up, down, places, places0)
+    return _Scattered.apply(x, [out.detach()], module, up, down, places, places0)
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
