@@ -1,5 +1,7 @@
 """One look for all figures, and a figure is a picture and its numbers: ``<id>.png`` and ``<id>.json``."""
 
+import base64
+import html
 import json
 import math
 import platform
@@ -15,7 +17,7 @@ import numpy as np
 import PIL.Image
 import seaborn
 import torch
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from saliency_lib import profiles
@@ -144,7 +146,8 @@ def save_animation(
         frames[0].save(
             temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
         )
-    display(Image(data=path.read_bytes(), format="gif", alt=alt))
+    data = base64.b64encode(path.read_bytes()).decode()
+    display(HTML(f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}">'))  # HTML: not all show image/gif
 
 
 def wrapped(name: str, width: int = 9) -> str:

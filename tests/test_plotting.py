@@ -94,3 +94,10 @@ def test_an_animation_is_a_looped_gif_of_all_frames(run, tmp_path):
     with Image.open(tmp_path / "smoke" / "02_test.gif") as picture:
         assert picture.n_frames == 3 and picture.info["loop"] == 0 and picture.info["duration"] == 200
     assert len(plt.get_fignums()) == open_before - 3
+
+
+def test_an_animation_is_shown_with_its_text_wherever_html_is(run, monkeypatch):
+    shown = []
+    monkeypatch.setattr(plotting, "display", shown.append)
+    plotting.save_animation([plt.figure(figsize=(1, 1))], "02_test", run, alt='a "quoted" line')
+    assert shown[0].data.startswith('<img src="data:image/gif;base64,') and "a &quot;quoted&quot; line" in shown[0].data
