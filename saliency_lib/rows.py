@@ -1,8 +1,10 @@
 """A table on disk that grows a row at a time: what is there is not computed again, so that a stopped run goes on."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 from filelock import FileLock
@@ -11,13 +13,26 @@ from saliency_lib.estimates import Estimate
 from saliency_lib.paths import PROJECT, atomic, rows_root
 
 
+def _files(room: str) -> list[Path]:
+    path = PROJECT / "saliency_lib" / room
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
 def code(*rooms: str) -> str:
-    """Fingerprint of the sources of some files and folders of saliency_lib, for keys of what they compute."""
-    state = hashlib.sha256()
-    for room in rooms:
-        path = PROJECT / "saliency_lib" / room
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-        for file in files:
+    """Fingerprint of files or folders of saliency_lib and of all that they import from it, for keys of rows."""
+    state, waiting, seen = hashlib.sha256(), list(rooms), set()
+    while waiting:
+        room = waiting.pop()
+        if room in seen:
+            continue
+        seen.add(room)
+        for file in _files(room):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saliency_lib"):
+                    inside = node.module.split(".")[1:2]
+                    waiting += inside or [alias.name for alias in node.names]
+    for room in sorted(seen):
+        for file in _files(room):
             state.update(file.read_bytes())
     return state.hexdigest()[:12]
 

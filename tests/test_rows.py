@@ -82,7 +82,17 @@ def test_two_processes_lose_no_row(table):
     assert len(tidy) == 15 and (tidy.value == 10 * tidy.worker + tidy.i).all()
 
 
-def test_the_fingerprint_follows_the_source():
-    assert rows.code("snr") == rows.code("snr") != rows.code("attribution") != rows.code("attribution", "snr")
+def test_the_fingerprint_follows_the_source_and_what_it_imports(tmp_path, monkeypatch):
+    (tmp_path / "saliency_lib" / "deep").mkdir(parents=True)
+    source = {"top": "from saliency_lib import middle", "middle": "from saliency_lib.deep.file import x", "other": ""}
+    for name, text in source.items():
+        (tmp_path / "saliency_lib" / f"{name}.py").write_text(text)
+    (tmp_path / "saliency_lib" / "deep" / "file.py").write_text("x = 1")
+    monkeypatch.setattr(rows, "PROJECT", tmp_path)
+    before = rows.code("top")
+    (tmp_path / "saliency_lib" / "other.py").write_text("y = 1")
+    assert rows.code("top") == before != rows.code("middle")
+    (tmp_path / "saliency_lib" / "deep" / "file.py").write_text("x = 2")
+    assert rows.code("top") != before
     with pytest.raises(FileNotFoundError):
         rows.code("nonsense")

@@ -17,6 +17,8 @@ from saliency_lib.attribution import superpixels, surrogates
 from saliency_lib.attribution.superpixels import superpixels as segment
 from saliency_lib.attribution.surrogates import draw_coalitions
 
+NETS = [("resnet_small", None), ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch")]
+
 
 @pytest.fixture(scope="module")
 def pictures():
@@ -40,7 +42,7 @@ def replay(masks):
 
 
 @pytest.mark.parametrize("solver", ["ridge", "lasso"])
-@pytest.mark.parametrize("name,norm", [("resnet_small", None), ("resnet18", None), ("vgg11", "none")])
+@pytest.mark.parametrize("name,norm", NETS)
 def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver, name, norm):
     net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 100
     alpha = 1.0 if solver == "ridge" else 1e-5
@@ -78,7 +80,7 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver,
         assert theirs.any() and spearmanr(ours, theirs).statistic > 0.999
 
 
-@pytest.mark.parametrize("name,norm", [("resnet_small", None), ("resnet18", None), ("vgg11", "none")])
+@pytest.mark.parametrize("name,norm", NETS)
 def test_kernel_shap_is_captums_with_the_same_superpixels_and_samples(pictures, name, norm):
     net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 202
     for image, target in zip(x, y):

@@ -17,9 +17,8 @@ from saliency_lib.attribution.references import baseline_or_zero, references_or_
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU)
 EPSILON = 1e-6  # differences of inputs below it take the derivative in place of a quotient
 CACHED = 2**18  # values of a tensor that are worked on at once
-TOLERANCE = (
-    1e-3  # of the sum of |map| and a hundredth of the logits: rounding is far below, a missed non-linearity far above
-)
+# Of the sum of |map| and a hundredth of the logits: rounding stays far below it, a missed non-linearity far above.
+TOLERANCE = 1e-3
 
 
 def _derivative(module: nn.Module, x: Tensor) -> Tensor:

@@ -8,11 +8,11 @@ from saliency_lib.attribution.passes import check, in_batches
 
 
 @torch.no_grad()
-def _scores(model, x: Tensor, y: Tensor, keep: Tensor, size: int, baseline: float, outputs) -> Tensor:
+def _scores(model, x: Tensor, y: Tensor, keep: Tensor, size: int, outputs) -> Tensor:
     """``outputs`` of the target for every image under every mask; keep (masks, 1, h, w) in [0, 1]: (images, masks)."""
     found = []
     for part in keep.split(max(1, size // len(x))):
-        shown = baseline + (x - baseline) * part[:, None]  # masks, images, c, h, w
+        shown = x * part[:, None]  # masks, images, c, h, w; what is hidden is zero, the mean colour
         logits = model(shown.flatten(0, 1).contiguous(memory_format=torch.channels_last))
         found.append(outputs(logits).gather(1, y.repeat(len(part))[:, None]).view(len(part), len(x)))
     return torch.cat(found).T
@@ -54,7 +54,7 @@ def occlusion(
     def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
         squares = hidden.to(x)
         keep = torch.cat([torch.ones_like(squares[:1]), 1 - squares])
-        scores = _scores(model, x, y, keep, size, 0.0, lambda logits: logits)
+        scores = _scores(model, x, y, keep, size, lambda logits: logits)
         drops = scores[:, :1] - scores[:, 1:]
         return (drops @ squares.flatten(1)).view(-1, 1, h, w) / squares.sum(0)
 
@@ -106,7 +106,7 @@ def rise(
         total = torch.zeros(len(x), h * w, device=x.device)
         for part in torch.arange(n_masks).split(max(1, size // len(x))):
             keep = masks(part).to(x)
-            scores = _scores(model, x, y, keep, size, 0.0, lambda logits: logits.softmax(1))
+            scores = _scores(model, x, y, keep, size, lambda logits: logits.softmax(1))
             total += scores @ keep.flatten(1)
         return total.view(-1, 1, h, w) / (n_masks * p)
 
