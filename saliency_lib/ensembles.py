@@ -5,12 +5,13 @@ claimed by a lock that dies with its process, written under a temporary name and
 """
 
 import hashlib
+import itertools
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ import torchvision
 from filelock import FileLock, Timeout
 from torch import nn
 
-from saliency_lib import data, members, models, paths, training
+from saliency_lib import data, executors, members, models, paths, training
 from saliency_lib.paths import atomic, store_root
 from saliency_lib.progress import progress
 from saliency_lib.randomness import derive, seeded
@@ -105,35 +106,39 @@ def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, in
         return models.build(spec.model, classes, shape[0], spec.norm, spec.activation, shape[1])
 
 
-def train_member(spec: EnsembleSpec, member: int, path: Path) -> dict:
-    """Train one member and write it to ``path``; the same call gives the same file contents. Returns its record."""
+def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> list[dict]:
+    """Train some members side by side and write their files; the same call gives the same contents. Their records."""
     train, val = splits(spec)
-    init_seed, order_seed = spec.seeds(member)
-    model, history = build(spec, init_seed, len(train.classes), train.shape), training.History()
+    seeds, device = [spec.seeds(member) for member in which], spec.recipe.device
+    networks = [build(spec, init, len(train.classes), train.shape) for init, _ in seeds]
+    histories = [training.History() for _ in which]
     if spec.trained:
-        history = training.fit(model, train, spec.recipe, order_seed, val=val)
-    device = spec.recipe.device
-    model.to(device).eval()
-    record = {
-        "key": spec.key,
-        "member": member,
-        "init_seed": init_seed,
-        "order_seed": order_seed,
-        "accuracy": history.val_accuracy[-1] if spec.trained else training.accuracy(model, val.to(device)),
-        "history": {
-            "loss": history.loss,
-            "train_accuracy": history.train_accuracy,
-            "val_accuracy": history.val_accuracy,
-        },
-        "seconds": round(history.seconds, 2),
-        "classes": len(train.classes),
-        "shape": list(train.shape),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-    members.save(path, model.state_dict(), record)
-    return record
+        histories = training.fit_together(networks, train, spec.recipe, [order for _, order in seeds], val=val)
+    written = []
+    for member, (init, order), model, history in zip(which, seeds, networks, histories):
+        model.to(device).eval()
+        written.append(
+            {
+                "key": spec.key,
+                "member": member,
+                "init_seed": init,
+                "order_seed": order,
+                "accuracy": history.val_accuracy[-1] if spec.trained else training.accuracy(model, val.to(device)),
+                "history": {
+                    "loss": history.loss,
+                    "train_accuracy": history.train_accuracy,
+                    "val_accuracy": history.val_accuracy,
+                },
+                "seconds": round(history.seconds, 2),
+                "classes": len(train.classes),
+                "shape": list(train.shape),
+                "threads": torch.get_num_threads(),
+                "torch": torch.__version__,
+                "torchvision": torchvision.__version__,
+            }
+        )
+        members.save(member_path(folder, member), model.state_dict(), written[-1])
+    return written
 
 
 class Ensemble:
@@ -192,59 +197,53 @@ def _write_manifest(spec: EnsembleSpec, folder: Path) -> None:
         temporary.write_text(json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n")
 
 
-def _claim(spec: EnsembleSpec, folder: Path, member: int) -> dict | None:
-    """Train one member unless it is whole by now, and return its record; None while another process is at it."""
-    path = member_path(folder, member)
+def _blocks(missing: list[int], together: int) -> list[list[int]]:
+    """The missing members in blocks that are trained side by side: 0 to 7, 8 to 15 ..., as far as they are missing."""
+    return [list(block) for _, block in itertools.groupby(missing, lambda member: member // together)]
+
+
+def _claim(spec: EnsembleSpec, folder: Path, block: list[int]) -> list[dict] | None:
+    """Train what is not whole by now of a block, and return its records; None while another process is at it."""
+    first = block[0] - block[0] % spec.recipe.together
     try:
-        with FileLock(folder / f".member-{member:03d}.lock", timeout=0):
-            flaw = _flaw(path, spec.key)
-            if flaw and flaw != "missing":
-                warnings.warn(f"{flaw}; training it again", stacklevel=2)
-            return train_member(spec, member, path) if flaw else members.record(path, spec.key)
+        with FileLock(folder / f".member-{first:03d}.lock", timeout=0):
+            if missing := [member for member in block if _flaw(member_path(folder, member), spec.key)]:
+                train_members(spec, missing, folder)
+            return [members.record(member_path(folder, member), spec.key) for member in block]
     except Timeout:
         return None
 
 
-def _serial(spec: EnsembleSpec, folder: Path, missing: list[int], done: Callable[[dict], None]) -> None:
-    """Train the missing members one after the other; those that another process is at are waited for."""
-    while missing:
-        waiting = []
-        for member in missing:
-            record = _claim(spec, folder, member)
-            if record is None:
-                waiting.append(member)
-            else:
-                done(record)
-        if waiting == missing:
-            time.sleep(0.2)
-        missing = waiting
-
-
-EXECUTORS = {"serial": _serial}
-
-
 def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     """The ensemble of ``spec``, training only the members that are missing or corrupt.
+
+    ``executor`` is one of :data:`saliency_lib.executors.EXECUTORS`.
 
     Raises
     ------
     ValueError
         For an unknown executor.
     """
-    if executor not in EXECUTORS:
-        raise ValueError(f"unknown executor {executor!r}; one of {sorted(EXECUTORS)}")
-    folder = store_root() / "ensembles" / spec.key
+    execute, folder = executors.get(executor), store_root() / "ensembles" / spec.key
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [i for i in range(spec.n_members) if _flaw(member_path(folder, i), spec.key)]
-    if missing:
+    flaws = {i: flaw for i in range(spec.n_members) if (flaw := _flaw(member_path(folder, i), spec.key))}
+    for flaw in set(flaws.values()) - {"missing"}:
+        warnings.warn(f"{flaw}; training it again", stacklevel=2)
+    if missing := list(flaws):
         accuracies: list[float] = []
         with progress(total=len(missing), description=f"training {spec.key}") as bar:
-
-            def done(record: dict) -> None:
-                accuracies.append(record["accuracy"])
-                bar.set_postfix({"mean accuracy": f"{sum(accuracies) / len(accuracies):.3f}"}, refresh=False)
-                bar.update()
-
-            EXECUTORS[executor](spec, folder, missing, done)
+            todo = _blocks(missing, spec.recipe.together)
+            while todo:
+                busy = []
+                for block, records in execute(partial(_claim, spec, folder), todo):
+                    if records is None:
+                        busy.append(block)
+                        continue
+                    accuracies += [record["accuracy"] for record in records]
+                    bar.set_postfix({"mean accuracy": f"{sum(accuracies) / len(accuracies):.3f}"}, refresh=False)
+                    bar.update(len(records))
+                if len(busy) == len(todo):
+                    time.sleep(0.2)  # all of them are another process's
+                todo = busy
         _write_manifest(spec, folder)
     return Ensemble(spec, folder)

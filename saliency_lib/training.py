@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliency_lib.data import ImageData
+from saliency_lib.models.stacked import Stacked
 from saliency_lib.randomness import seeded
 
 # Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
@@ -39,6 +40,9 @@ class Recipe:
         ``"none"`` or ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side).
     label_seed : int, optional
         Train on labels permuted with this seed (Adebayo et al.); default: the true ones.
+    together : int
+        Members of an ensemble that are trained side by side (:func:`fit_together`); only plain networks. Which ones
+        those are changes the weights by rounding only.
     device : str
         ``"cpu"`` or ``"cuda"``; default: the GPU where there is one. Sets ``channels_last`` and ``bfloat16``.
     """
@@ -51,6 +55,7 @@ class Recipe:
     weight_decay: float = 0.0
     augment: str = "none"
     label_seed: int | None = None
+    together: int = 1
     device: str = field(default_factory=default_device)
     channels_last: bool | None = None
     bfloat16: bool | None = None
@@ -62,7 +67,7 @@ class Recipe:
             raise ValueError(f"unknown augment {self.augment!r}; one of ['none', 'flip_crop']")
         if self.device not in DEVICE_SETTINGS:
             raise ValueError(f"unknown device {self.device!r}; one of {sorted(DEVICE_SETTINGS)}")
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "together"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name, value in DEVICE_SETTINGS[self.device].items():
@@ -125,7 +130,6 @@ def fit(
     seed: int,
     snapshots: Sequence[int] = (),
     val: ImageData | None = None,
-    on_epoch: Callable[[int, History], None] | None = None,
 ) -> History:
     """Train ``model`` in place; leaves it in eval mode on the recipe's device.
 
@@ -138,72 +142,108 @@ def fit(
         Epochs, counted from 1, after which a copy of the weights is kept in ``History.snapshots``.
     val : ImageData, optional
         Measured after every epoch.
-    on_epoch : callable, optional
-        Called with (epoch, history) after every epoch.
 
     Raises
     ------
     FloatingPointError
         When the loss of an epoch is not finite.
     """
-    started, device = time.monotonic(), recipe.device
+    return fit_together([model], train, recipe, [seed], snapshots, val)[0]
+
+
+def fit_together(
+    models: Sequence[nn.Module],
+    train: ImageData,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    snapshots: Sequence[int] = (),
+    val: ImageData | None = None,
+) -> list[History]:
+    """Train plain networks of one architecture side by side, each as :func:`fit` would alone, up to rounding.
+
+    Every step is one step of all of them (:class:`saliency_lib.models.stacked.Stacked`), which saves time where a step
+    costs more in calls than in arithmetic. The seconds in a history are the network's share.
+    """
+    started, device, members = time.monotonic(), recipe.device, len(models)
     if recipe.lr is None:
         raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
+    if not models or len(models) != len(seeds):
+        raise ValueError(f"every network needs a seed of its own; there are {len(models)} networks, {len(seeds)} seeds")
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    model.to(device, memory_format=layout).train()
+    for model in models:
+        model.to(device, memory_format=layout)
+    network = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
+    network.train()
     train, val = train.to(device), None if val is None else val.to(device)
     labels = train.labels if recipe.label_seed is None else permuted(train.labels, recipe.label_seed)
     batches = math.ceil(len(train) / recipe.batch_size)
-    optimizer, schedule = _optimizer(model, recipe, recipe.epochs * batches)
-    history, generator = History(), torch.Generator().manual_seed(seed)
-    with seeded(seed), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+    optimizer, schedule = _optimizer(network, recipe, recipe.epochs * batches)
+    histories, generators = [History() for _ in models], [torch.Generator().manual_seed(seed) for seed in seeds]
+    with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         for epoch in range(1, recipe.epochs + 1):
-            total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-            order = torch.randperm(len(train), generator=generator).to(device)
-            for rows in order.tensor_split(batches):
+            total, correct = torch.zeros((2, members), device=device)
+            order = torch.stack([torch.randperm(len(train), generator=g) for g in generators], 1).to(device)
+            for rows in order.tensor_split(batches):  # (images of the batch, members)
                 images = train.images[rows]
                 if recipe.augment == "flip_crop":
-                    images = flip_crop(images, generator)
-                x = train.normalise(images).contiguous(memory_format=layout)
+                    images = torch.stack([flip_crop(images[:, i], g) for i, g in enumerate(generators)], 1)
+                x = train.normalise(images.flatten(0, 1)).unflatten(0, rows.shape).flatten(1, 2)
+                y = labels[rows].T
                 with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
-                    logits = model(x)
-                loss = F.cross_entropy(logits.float(), labels[rows])
+                    out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
+                losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                losses.sum().backward()
                 optimizer.step()
                 schedule.step()
-                total += loss.detach() * len(rows)
-                correct += (logits.detach().argmax(1) == labels[rows]).sum()
-            history.loss.append(total.item() / len(train))
-            history.train_accuracy.append(correct.item() / len(train))
-            if not math.isfinite(history.loss[-1]):
+                total += losses.detach() * len(rows)
+                correct += (out.detach().argmax(2) == y).sum(1)
+            _note(histories, "loss", total.double() / len(train))
+            _note(histories, "train_accuracy", correct.double() / len(train))
+            if worst := next((h.loss[-1] for h in histories if not math.isfinite(h.loss[-1])), None):
                 raise FloatingPointError(
-                    f"the loss of epoch {epoch} is {history.loss[-1]}: lower the learning rate "
+                    f"the loss of epoch {epoch} is {worst}: lower the learning rate "
                     f"({recipe.lr:g}) or look for broken pixels"
                 )
             if val is not None:
-                history.val_accuracy.append(accuracy(model, val))
-                model.train()
-            if epoch in snapshots:
-                history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-            history.seconds = time.monotonic() - started
-            if on_epoch:
-                on_epoch(epoch, history)
-    model.eval()
-    return history
+                hits = _logits(network, val, members).argmax(2) == val.labels
+                _note(histories, "val_accuracy", hits.double().mean(1))
+            if epoch in snapshots or epoch == recipe.epochs:
+                if members > 1:
+                    network.copy_to(models)
+                for model, history in zip(models, histories):
+                    if epoch in snapshots:
+                        history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+    for model, history in zip(models, histories):
+        model.eval()
+        history.seconds = (time.monotonic() - started) / members
+    return histories
+
+
+def _note(histories: Sequence[History], name: str, values: Tensor) -> None:
+    """Append one value, (members,), to every history."""
+    for history, value in zip(histories, values.tolist()):
+        getattr(history, name).append(value)
 
 
 @torch.no_grad()
+def _logits(network: nn.Module, data: ImageData, members: int, batch_size: int = 512) -> Tensor:
+    """Logits in eval mode of ``members`` networks in one, (members, n, classes) float32; the mode is restored."""
+    training = network.training
+    network.eval()
+    try:
+        parts = []
+        for i in range(0, len(data), batch_size):
+            x = data.inputs(slice(i, i + batch_size))
+            parts.append(network(x.repeat(1, members, 1, 1)).float().reshape(members, len(x), -1))
+        return torch.cat(parts, 1)
+    finally:
+        network.train(training)
+
+
 def logits(model: nn.Module, data: ImageData, batch_size: int = 512) -> Tensor:
     """Logits of all images in eval mode, (n, classes) float32 on the data's device; the model's mode is restored."""
-    training = model.training
-    model.eval()
-    try:
-        return torch.cat(
-            [model(data.inputs(slice(i, i + batch_size))).float() for i in range(0, len(data), batch_size)]
-        )
-    finally:
-        model.train(training)
+    return _logits(model, data, 1, batch_size)[0]
 
 
 def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:

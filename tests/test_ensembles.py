@@ -11,6 +11,7 @@ import warnings
 
 import pytest
 import torch
+from filelock import FileLock
 
 from saliency_lib import ensembles, members, training
 from saliency_lib.ensembles import EnsembleSpec
@@ -20,13 +21,14 @@ RECIPE = Recipe(epochs=1, batch_size=64)
 SPEC = EnsembleSpec("digits", "convnet-w4-d1-max", n_members=3, n_train=200, n_val=50, recipe=RECIPE)
 SCRIPT = """
 import torch
+from filelock import FileLock
 torch.set_num_threads({threads})
 from saliency_lib import ensembles
 from saliency_lib.training import Recipe
 recipe = Recipe(epochs=6, batch_size=64)
 spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=recipe)
-train, trained = ensembles.train_member, []
-ensembles.train_member = lambda *arguments: trained.append(arguments[1]) or train(*arguments)
+train, trained = ensembles.train_members, []
+ensembles.train_members = lambda *arguments: trained.extend(arguments[1]) or train(*arguments)
 ensembles.get(spec)
 print(spec.key, *trained)
 """
@@ -61,14 +63,21 @@ def test_a_member_is_what_fit_makes_of_its_seeds(own_store):
     assert torch.equal(ours, weights(ensembles.get(SPEC))[1])
 
 
-def test_only_what_is_missing_is_trained(own_store, monkeypatch):
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_only_what_is_missing_is_trained(together, own_store, monkeypatch):
+    spec = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, together=together), n_members=5)
     trained = []
-    real = ensembles.train_member
-    monkeypatch.setattr(ensembles, "train_member", lambda s, i, p: trained.append(i) or real(s, i, p))
-    ensembles.get(dataclasses.replace(SPEC, n_members=2))
-    ensembles.get(SPEC)
-    ensembles.get(SPEC)
-    assert trained == [0, 1, 2]
+    real = ensembles.train_members
+    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    ensembles.get(dataclasses.replace(spec, n_members=2))
+    ensembles.get(spec)
+    before = weights(ensembles.get(spec))
+    assert trained == [0, 1, 2, 3, 4]
+    (own_store / spec.key / "member-001.safetensors").unlink()
+    after = weights(ensembles.get(spec))
+    assert trained == [0, 1, 2, 3, 4, 1]
+    for one, other in zip(before, after):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 CHANGES = [
@@ -95,6 +104,7 @@ CHANGES = [
             {"weight_decay": 0.1},
             {"bfloat16": True},
             {"channels_last": False},
+            {"together": 2},
             {"device": "cuda"},
         )
     ),
@@ -231,15 +241,15 @@ def test_two_processes_share_the_work(own_store):
     assert not list((own_store / key).glob("*.tmp"))
 
 
-def test_a_member_that_another_process_is_at_is_waited_for(own_store, monkeypatch):
-    """The lock is held; once it is let go the member is found whole and not trained again."""
-    from filelock import FileLock
-
-    ensembles.get(SPEC)
-    path = own_store / SPEC.key / "member-002.safetensors"
+@pytest.mark.parametrize("together,lock", [(1, ".member-002.lock"), (3, ".member-000.lock")])
+def test_a_member_that_another_process_is_at_is_waited_for(together, lock, own_store, monkeypatch):
+    """The lock, of its block by its first number, is held; let go, the member is found whole and not trained again."""
+    spec = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, together=together))
+    ensembles.get(spec)
+    path = own_store / spec.key / "member-002.safetensors"
     raw = path.read_bytes()
     path.unlink()
-    lock = FileLock(own_store / SPEC.key / ".member-002.lock")
+    lock = FileLock(own_store / spec.key / lock)
     lock.acquire()
 
     def finish(seconds):
@@ -247,8 +257,8 @@ def test_a_member_that_another_process_is_at_is_waited_for(own_store, monkeypatc
         lock.release()
 
     monkeypatch.setattr(ensembles.time, "sleep", finish)
-    monkeypatch.setattr(ensembles, "train_member", lambda *a: pytest.fail("trained twice"))
-    assert len(ensembles.get(SPEC)) == 3
+    monkeypatch.setattr(ensembles, "train_members", lambda *a: pytest.fail("trained twice"))
+    assert len(ensembles.get(spec)) == 3
 
 
 def test_bad_specs_get_a_sentence(own_store):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from saliency_lib import data, models, training
+from saliency_lib.models.stacked import Stacked
 from saliency_lib.randomness import seeded
 from saliency_lib.training import Recipe
 
@@ -127,14 +128,8 @@ def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
 
 
 def test_snapshots_and_history():
-    calls = []
-    model, history = fitted(
-        Recipe(epochs=3, lr=0.01),
-        snapshots=(1, 3),
-        val=data.load("digits", "val"),
-        on_epoch=lambda epoch, h: calls.append((epoch, len(h.loss))),
-    )
-    assert calls == [(1, 1), (2, 2), (3, 3)] and sorted(history.snapshots) == [1, 3]
+    model, history = fitted(Recipe(epochs=3, lr=0.01), snapshots=(1, 3), val=data.load("digits", "val"))
+    assert sorted(history.snapshots) == [1, 3] and len(history.val_accuracy) == 3
     assert all(torch.equal(v, history.snapshots[3][k]) for k, v in model.state_dict().items())
     assert not torch.equal(history.snapshots[1]["0.weight"], history.snapshots[3]["0.weight"])
     assert history.val_accuracy[-1] == pytest.approx(training.accuracy(model, data.load("digits", "val")))
@@ -191,3 +186,91 @@ def test_rates_are_the_best_of_the_stated_sweep():
         swept = {float(r["rate"]): float(r["accuracy"]) for r in rows if r["network"].split("-")[0] == source}
         assert len(swept) >= 3 and swept[rate] == max(swept.values()), network
     assert training.max_lr("resnet18") == training.max_lr("resnet_small") == 0.01
+
+
+STACKABLE = [
+    ("convnet-w4-d1-none", "none", {}),
+    ("convnet-w3-d2-max", "relu", {"channels_last": False}),
+    ("convnet-w4-d3-avg", "tanh", {"augment": "flip_crop"}),
+    ("convnet-w4-d2-max", "softplus", {"schedule": "sgd_step"}),
+    ("mlp", "relu", {"label_seed": 4}),
+]
+
+
+@pytest.mark.parametrize("name,activation,options", STACKABLE)
+def test_side_by_side_gives_the_weights_of_one_after_the_other(name, activation, options):
+    def networks():
+        made = []
+        for i in range(3):
+            with seeded(i):
+                made.append(models.build(name, 10, 1, activation=activation, size=8))
+        return made
+
+    recipe, val = Recipe(epochs=2, lr=3e-3, batch_size=48, **options), data.load("digits", "val", n=60)
+    alone, together, seeds = networks(), networks(), [11, 12, 13]
+    one = [training.fit(m, digits(), recipe, seed, (1,), val) for m, seed in zip(alone, seeds)]
+    joint = training.fit_together(together, digits(), recipe, seeds, (1,), val)
+    for a, b, x, y in zip(alone, together, one, joint):
+        assert a.state_dict().keys() == b.state_dict().keys() and not b.training
+        for key, value in a.state_dict().items():
+            # by norm: where a gradient is next to zero, Adam turns its rounding into a step
+            assert (b.state_dict()[key] - value).norm() <= 1e-5 * value.norm()
+            assert (y.snapshots[1][key] - x.snapshots[1][key]).norm() <= 1e-5 * value.norm()
+        assert y.loss == pytest.approx(x.loss, rel=1e-4)
+        assert y.train_accuracy == pytest.approx(x.train_accuracy, abs=0.011)
+        assert y.val_accuracy == pytest.approx(x.val_accuracy, abs=0.02)
+    assert not torch.allclose(weights(together[0]), weights(together[1]))
+
+
+ODD = [{"padding_mode": "reflect"}, {"padding_mode": "circular", "bias": False}, {"stride": 2, "dilation": 2}]
+
+
+@pytest.mark.parametrize("options", ODD, ids=str)
+def test_layers_with_options_are_stacked_as_they_are(options):
+    nets, features = [], 16 if "stride" in options else 64
+    for seed in range(3):
+        with seeded(seed):
+            conv, linear = nn.Conv2d(1, 4, 3, padding=1, **options), nn.Linear(features, 10, bias=False)
+        nets.append(nn.Sequential(conv, nn.ReLU(inplace=True), nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(), linear))
+    x = torch.randn(5, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    together = Stacked(nets)(x.flatten(1, 2))
+    torch.testing.assert_close(together, torch.stack([net(x[:, i]) for i, net in enumerate(nets)]))
+
+
+class Own(nn.Sequential):
+    """Does something else than its layers one after the other."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class OwnConv(nn.Conv2d):
+    """A convolution that standardises its weights, say."""
+
+
+def plain(*modules):
+    return nn.Sequential(*modules, nn.Flatten(), nn.Linear(64, 10))
+
+
+REFUSED = {
+    "a Own cannot be stacked": lambda i: Own(nn.Flatten(), nn.Linear(64, 10)),
+    "a ResNetSmall cannot be stacked": lambda i: models.build("resnet_small", 10),
+    "a BatchNorm2d cannot be stacked": lambda i: plain(nn.BatchNorm2d(1)),
+    "a OwnConv cannot be stacked": lambda i: plain(OwnConv(1, 1, 1)),
+    "different architectures": lambda i: plain(*[nn.Conv2d(1, 1, 1)] * i),
+    "flatten once and end in a linear layer": lambda i: nn.Sequential(nn.Conv2d(1, 10, 8)),
+    "frozen parameters": lambda i: plain(nn.Conv2d(1, 1, 1)).requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_network_that_cannot_be_stacked_is_refused(message):
+    with seeded(0):
+        nets = [REFUSED[message](i) for i in range(2)]
+    with pytest.raises(ValueError, match=f"{message}.*together=1"):
+        Stacked(nets)
+
+
+def test_every_network_needs_a_seed():
+    with pytest.raises(ValueError, match="there are 2 networks, 1 seeds"):
+        training.fit_together([fresh(), fresh()], digits(), Recipe(epochs=1, lr=0.01), [0])
