@@ -56,6 +56,14 @@ def all_claims() -> dict[str, dict[str, str]]:
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
+def published(table: str) -> pd.DataFrame:
+    """A table of a paper, ``data/published/<table>.csv``; raises ValueError for an unknown one."""
+    folder = PROJECT / "data" / "published"
+    if table not in (known := sorted(path.stem for path in folder.glob("*.csv"))):
+        raise ValueError(f"unknown table {table!r}; one of {known}")
+    return pd.read_csv(folder / f"{table}.csv")
+
+
 def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
     """The verdict on a claim, ready for a figure's JSON.
 

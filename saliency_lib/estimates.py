@@ -104,6 +104,13 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
     return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))
 
 
+def exponential(logarithm: Estimate) -> Estimate:
+    """A positive estimate from its logarithm; unbounded stays so."""
+    if not np.isfinite(logarithm).all():
+        return Estimate(float(np.exp(logarithm.value)), float("-inf"), float("inf"))
+    return Estimate(*(float(np.exp(value)) for value in logarithm))
+
+
 def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
     x, y = np.asarray(x, float), np.asarray(y, float)

@@ -185,3 +185,17 @@ def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colo
     axes.fill_between(
         x, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.18, lw=0
     )
+
+
+def forest(axes: plt.Axes, estimates: dict[str, Estimate], reference: float | None = None, colour: str = BLUE) -> None:
+    """One row per name: a dot and a bar for its 95 % interval, from top to bottom; a dashed line at ``reference``.
+
+    Unbounded intervals are left out.
+    """
+    for place, (value, low, high) in enumerate(estimates.values()):
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([low, high], [place, place], color=colour, lw=2, alpha=0.5)
+        axes.plot(value, place, "o", color=colour)
+    if reference is not None:
+        axes.axvline(reference, ls="--", color="0.4", lw=1)
+    axes.set(yticks=range(len(estimates)), yticklabels=list(estimates), ylim=(len(estimates) - 0.5, -0.5))

@@ -66,6 +66,11 @@ def snr_debiased(moments: Moments | Powers) -> Tensor:
     return (p.signal / p.noise).clamp(min=0).sqrt()
 
 
+def debiased_number(plugin: float, n: int) -> float:
+    """A published plug-in SNR of ``n`` networks less what pure noise adds to it: sqrt(plugin^2 - 1/n); 0 from less."""
+    return rooted(plugin**2 - 1 / n)
+
+
 def members_needed(snr1: float, goal: float) -> int:
     """Members to average for the mean map to reach an SNR of ``goal``, when one map has ``snr1`` (law of sqrt(n))."""
     if not snr1 > 0:

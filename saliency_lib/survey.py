@@ -69,7 +69,7 @@ class Survey:
         def estimate(values: Sequence[float]) -> Estimate:
             return jackknife(values[0], values[1:], self.own.sizes)
 
-        columns = {"power": power, "retraining": retraining, "ssim": list(self.likeness)}
+        columns = with_parts("power", power) | with_parts("retraining", retraining) | with_parts("ssim", self.likeness)
         return {
             "snr": self.own.estimate(snr.plugin_mean),
             "debiased": snr.root(estimate(power)),
@@ -86,12 +86,17 @@ class Survey:
             "likeness": estimate(self.likeness),
             "likeness mismatched": _of_pairs(self.pairs_mismatched, torch.arange(n)),
             "apart": estimate(apart),
-        } | {f"{c}{f' without {k - 1}' if k else ''}": v for c, values in columns.items() for k, v in enumerate(values)}
+        } | columns
 
     def _apart(self, members: Tensor) -> float:
         """How far two members' maps are from equal (0), where maps of different images are at 1."""
         same, other = (_of_pairs(matrix, members) for matrix in (self.pairs, self.pairs_mismatched))
         return (1 - same) / (1 - other) if other < 1 - 1e-9 else math.nan
+
+
+def with_parts(name: str, values: Sequence[float]) -> dict[str, float]:
+    """A row's columns of a statistic of all members and of all but each group of them: ``name``, ``name without 0``."""
+    return {f"{name} without {k - 1}" if k else name: value for k, value in enumerate(values)}
 
 
 def jointly(statistic: Callable[..., float], rows: dict[str, dict], members: int, *columns: str) -> Estimate:

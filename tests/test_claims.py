@@ -131,3 +131,10 @@ def test_the_gallery_shows_every_figure_with_its_text():
     lines = readme.gallery().splitlines()[2:]
     assert sum(line.count("<img") for line in lines) == len(list(QUICK.glob("*.png")))
     assert all(line.count("|") == readme.ACROSS + 1 for line in lines)
+
+
+def test_published_tables_are_read_by_name():
+    table = claims.published("woerl2023_text_snr").set_index("setting")
+    assert table.snr["instance_norm"] == 0.702
+    with pytest.raises(ValueError, match="unknown table 'nope'; one of .*woerl2023_table1_snr"):
+        claims.published("nope")

@@ -87,3 +87,9 @@ def test_over_members_leaves_out_one_at_a_time():
     theirs = student(x - y)
     np.testing.assert_allclose(mean, theirs)
     assert over_members(np.mean, x[:2]) == (x[:2].mean(), -np.inf, np.inf)
+
+
+def test_exponential_of_bounded_and_unbounded_logarithms():
+    assert estimates.exponential(Estimate(0, -1, 1)) == pytest.approx((1, np.exp(-1), np.exp(1)))
+    assert estimates.exponential(Estimate(0.0, -np.inf, np.inf)) == (1, -np.inf, np.inf)
+    assert math.isnan(estimates.exponential(estimates.UNKNOWN).value)

@@ -101,3 +101,12 @@ def test_an_animation_is_shown_with_its_text_wherever_html_is(run, monkeypatch):
     monkeypatch.setattr(plotting, "display", shown.append)
     plotting.save_animation([plt.figure(figsize=(1, 1))], "02_test", run, alt='a "quoted" line')
     assert shown[0].data.startswith('<img src="data:image/gif;base64,') and "a &quot;quoted&quot; line" in shown[0].data
+
+
+def test_a_forest_has_a_row_per_name_and_leaves_out_unbounded_intervals():
+    figure, axes = plt.subplots()
+    plotting.forest(axes, {"a": Estimate(1, 0.5, 2), "b": Estimate(3, -math.inf, math.inf)}, reference=1)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert len(axes.lines) == 4  # one bar, two dots, the reference
+    assert all(np.isfinite(line.get_xydata()).all() for line in axes.lines)
+    plt.close(figure)

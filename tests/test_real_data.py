@@ -41,10 +41,8 @@ def test_cmnist_digits_lie_on_cifar_pictures(real_data):
     assert distances.max() == 0, "outside the digit every pixel is the picture's"
 
 
-@pytest.mark.notebook
-def test_notebook_02_runs_on_fashion_mnist(real_data, tmp_path, monkeypatch):
-    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
-    changes = {
+CHANGES = {
+    "02_gradient_snr": {
         "dataset": "fashion_mnist",
         "n_members": 3,
         "n_train": 2000,
@@ -55,9 +53,35 @@ def test_notebook_02_runs_on_fashion_mnist(real_data, tmp_path, monkeypatch):
         "n_many": 8,
         "many_epochs": 3,
         "n_kept": 64,
-    }
-    results = pipeline.run(pipeline.settings("quick", ["02_gradient_snr"], changes), tmp_path / "build")
+    },
+    "04_sweep_architectures": {
+        "dataset": "fashion_mnist",
+        "n_train": 1000,
+        "n_val": 200,
+        "widths": [4, 8],
+        "depths": [1, 2],
+        "n_members": 3,
+        "epochs": 2,
+        "longer": 2,
+        "deep_members": 2,
+        "deep_n_train": 200,
+        "deep_epochs": 1,
+    },
+}
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize(
+    "name,figure,number",
+    [
+        ("02_gradient_snr", "02_snr_per_image", "SNR (Eq. 5)"),
+        ("04_sweep_architectures", "04_nonlinearity", "ReLU alone"),
+    ],
+)
+def test_notebooks_run_on_fashion_mnist(name, figure, number, real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
+    results = pipeline.run(pipeline.settings("quick", [name], CHANGES[name]), tmp_path / "build")
     assert results[0].status == "executed", results[0].error
-    numbers = json.loads((tmp_path / "custom" / "02_snr_per_image.json").read_text())
-    assert numbers["provenance"]["parameters"]["dataset"] == "fashion_mnist"
-    assert 0 < numbers["numbers"]["SNR (Eq. 5)"]["value"] < 10
+    written = json.loads((tmp_path / "custom" / f"{figure}.json").read_text())
+    assert written["provenance"]["parameters"]["dataset"] == "fashion_mnist"
+    assert 0 < written["numbers"][number]["value"] < 10

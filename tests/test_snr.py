@@ -190,3 +190,11 @@ def test_debiased_intervals_clip_last_and_stay_open_when_unknown():
 
 def test_pure_noise_is_clipped_half_of_the_time():
     assert snr.measure_maps(synthetic(0, 8, images=2000)).clipped == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_published_number_loses_what_noise_adds():
+    assert snr.debiased_number(0.5, 30) == pytest.approx((0.25 - 1 / 30) ** 0.5)
+    assert snr.debiased_number(0.1, 30) == 0
+    maps = torch.randn(30, 400, 1, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.4
+    powers = snr.measure_maps(maps).all
+    assert snr.debiased_number(snr.plugin_mean(powers), 30) == pytest.approx(snr.debiased_mean(powers), rel=0.02)
