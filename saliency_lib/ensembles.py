@@ -27,11 +27,12 @@ from saliency_lib.training import Recipe
 
 VERSION = 1  # raise when the same spec would train to other weights: networks, data or training have changed
 INIT, ORDER = 0, 1  # the two kinds of chance
+GROWING = ("n_members", "snapshots")  # what changes no weights
 
 
 @dataclass(frozen=True)
 class EnsembleSpec:
-    """What an ensemble is; all but ``n_members`` goes into its key, so that an ensemble can grow.
+    """What an ensemble is; all but ``n_members`` and ``snapshots`` goes into its key, so that an ensemble can grow.
 
     Attributes
     ----------
@@ -47,6 +48,8 @@ class EnsembleSpec:
         False gives members with their initial weights, a control.
     seed : int
         Base of all seeds of the ensemble.
+    snapshots : tuple of int
+        Epochs, counted from 1, after which a member's weights are kept as well; members without are trained again.
     """
 
     dataset: str
@@ -61,8 +64,13 @@ class EnsembleSpec:
     vary: str = "both"
     trained: bool = True
     seed: int = 0
+    snapshots: tuple[int, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "snapshots", tuple(sorted(set(self.snapshots))))
+        last = self.recipe.epochs if self.trained else 0
+        if self.snapshots and not 1 <= self.snapshots[0] <= self.snapshots[-1] <= last:
+            raise ValueError(f"snapshots are of epochs 1 to {last}, not {list(self.snapshots)}")
         if self.vary not in ("both", "init", "order"):
             raise ValueError(f"unknown vary {self.vary!r}; one of ['both', 'init', 'order']")
         if self.n_members < 1:
@@ -74,7 +82,7 @@ class EnsembleSpec:
     @property
     def key(self) -> str:
         """Folder name: readable, and unique to all that decides the weights."""
-        content = {k: v for k, v in asdict(self).items() if k != "n_members"} | {"version": VERSION}
+        content = {k: v for k, v in asdict(self).items() if k not in GROWING} | {"version": VERSION}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.dataset.split('/')[-1].replace(':', '-')}-{self.model}-{digest}"
 
@@ -113,7 +121,9 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
     networks = [build(spec, init, len(train.classes), train.shape) for init, _ in seeds]
     histories = [training.History() for _ in which]
     if spec.trained:
-        histories = training.fit_together(networks, train, spec.recipe, [order for _, order in seeds], val=val)
+        histories = training.fit_together(
+            networks, train, spec.recipe, [order for _, order in seeds], spec.snapshots, val
+        )
     written = []
     for member, (init, order), model, history in zip(which, seeds, networks, histories):
         model.to(device).eval()
@@ -137,6 +147,8 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
                 "torchvision": torchvision.__version__,
             }
         )
+        for epoch, state in history.snapshots.items():
+            members.save(snapshot_path(folder, member, epoch), state, written[-1] | {"epoch": epoch})
         members.save(member_path(folder, member), model.state_dict(), written[-1])
     return written
 
@@ -152,10 +164,19 @@ class Ensemble:
         return len(self.records)
 
     def __getitem__(self, member: int) -> nn.Module:
+        return self._load(member, member_path(self.path, member))
+
+    def snapshot(self, member: int, epoch: int) -> nn.Module:
+        """Member as it was after an epoch of its training, in eval mode; ValueError for one that was not kept."""
+        if epoch not in self.spec.snapshots:
+            raise ValueError(f"epoch {epoch} was not kept; the spec's snapshots are {list(self.spec.snapshots)}")
+        return self._load(member, snapshot_path(self.path, member, epoch))
+
+    def _load(self, member: int, path: Path) -> nn.Module:
         if not 0 <= member < len(self):
             raise IndexError(f"member {member} of an ensemble of {len(self)}")
         model = build(self.spec, 0, self.records[member]["classes"], tuple(self.records[member]["shape"]))
-        model.load_state_dict(members.load(member_path(self.path, member), self.spec.key))
+        model.load_state_dict(members.load(path, self.spec.key))
         return model.to(self.spec.recipe.device).eval()
 
     @property
@@ -179,14 +200,20 @@ def member_path(folder: Path, member: int) -> Path:
     return folder / f"member-{member:03d}.safetensors"
 
 
-def _flaw(path: Path, key: str) -> str | None:
-    """Why a member must be trained (again); None if it is there and whole."""
-    if not path.exists():
-        return "missing"
-    try:
-        members.load(path, key)
-    except members.CorruptMember as error:
-        return str(error)
+def snapshot_path(folder: Path, member: int, epoch: int) -> Path:
+    """``epoch-004/member-017.safetensors`` in the ensemble's folder."""
+    return member_path(folder / f"epoch-{epoch:03d}", member)
+
+
+def _flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
+    """Why a member must be trained (again); None if it is there and whole, with all snapshots."""
+    for path in (member_path(folder, member), *(snapshot_path(folder, member, epoch) for epoch in spec.snapshots)):
+        if not path.exists():
+            return "missing"
+        try:
+            members.load(path, spec.key)
+        except members.CorruptMember as error:
+            return str(error)
     return None
 
 
@@ -207,7 +234,7 @@ def _claim(spec: EnsembleSpec, folder: Path, block: list[int]) -> list[dict] | N
     first = block[0] - block[0] % spec.recipe.together
     try:
         with FileLock(folder / f".member-{first:03d}.lock", timeout=0):
-            if missing := [member for member in block if _flaw(member_path(folder, member), spec.key)]:
+            if missing := [member for member in block if _flaw(spec, folder, member)]:
                 train_members(spec, missing, folder)
             return [members.record(member_path(folder, member), spec.key) for member in block]
     except Timeout:
@@ -226,7 +253,7 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     """
     execute, folder = executors.get(executor), store_root() / "ensembles" / spec.key
     folder.mkdir(parents=True, exist_ok=True)
-    flaws = {i: flaw for i in range(spec.n_members) if (flaw := _flaw(member_path(folder, i), spec.key))}
+    flaws = {i: flaw for i in range(spec.n_members) if (flaw := _flaw(spec, folder, i))}
     for flaw in set(flaws.values()) - {"missing"}:
         warnings.warn(f"{flaw}; training it again", stacklevel=2)
     if missing := list(flaws):

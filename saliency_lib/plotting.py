@@ -21,6 +21,7 @@ from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from saliency_lib import profiles
+from saliency_lib.channels import total
 from saliency_lib.estimates import Estimate
 from saliency_lib.paths import atomic, figures_root
 
@@ -156,8 +157,8 @@ def wrapped(name: str, width: int = 9) -> str:
 
 
 def summed(maps: Tensor) -> Tensor:
-    """Channel reduction ``sum``: (..., c, h, w) to (..., h, w), signed."""
-    return maps.sum(-3)
+    """Maps (..., c, h, w) summed over channels for showing: (..., h, w), signed."""
+    return total(maps).squeeze(-3)
 
 
 def map_scale(*maps: Tensor) -> float:

@@ -45,7 +45,7 @@ def numbers(images):
     return (images[:, 0, 0, :3].long() * torch.tensor([65536, 256, 1])).sum(1)
 
 
-@pytest.mark.parametrize("name,size", [("digits", 8), ("photodigits", 32), ("photodigits", 64)])
+@pytest.mark.parametrize("name,size", [("digits", 8), ("photodigits", 32), ("photodigits", 64), ("cdigits", 16)])
 def test_embedded_sets_have_the_constants_that_normalise_them(name, size):
     train = data.load(name, "train", size=size)
     x = train.inputs()
@@ -64,12 +64,24 @@ def test_digits_are_scikit_learns_and_split_by_scan():
     assert np.array_equal(np.sort(torch.cat([train.labels, val.labels]).numpy()), np.sort(original.target))
 
 
-def test_photodigits_do_not_depend_on_how_many_are_asked_for():
-    few, more = data.load("photodigits", "val", n=20), data.load("photodigits", "val", n=50)
+@pytest.mark.parametrize("name", ["photodigits", "cdigits"])
+def test_composed_images_do_not_depend_on_how_many_are_asked_for(name):
+    few, more = data.load(name, "val", n=20), data.load(name, "val", n=50)
     assert torch.equal(few.images, more.images[:20]) and torch.equal(few.masks, more.masks[:20])
-    again = embedded.photodigits("val", 20)
+    again = getattr(embedded, name)("val", 20)
     assert torch.equal(again["images"], few.images)
-    assert not torch.equal(few.images, data.load("photodigits", "train", n=20).images)
+    assert not torch.equal(few.images, data.load(name, "train", n=20).images)
+
+
+def test_cdigits_are_white_and_in_the_middle():
+    """As in CMNIST: the digit tells nothing by its colour or place, and its background is a photograph's."""
+    val = data.load("cdigits", "val", n=200, size=32)
+    inside = val.masks[:, None].expand(-1, 3, -1, -1)
+    assert val.images[inside].float().mean() > 230 and val.images[~inside].float().mean() < 180
+    assert not val.masks[:, 0].any() and not val.masks[:, -1].any(), "7/8 of the picture leave its edge free"
+    x = torch.arange(32.0) - 15.5
+    shares = val.masks.float() / val.masks.sum((1, 2), keepdim=True)
+    assert (shares.sum(1) @ x).abs().max() < 6 and (shares.sum(2) @ x).abs().max() < 6
 
 
 def test_photodigits_masks_lie_on_one_colour_that_stands_out():
@@ -265,4 +277,4 @@ def test_cmnist_spreads_backgrounds_evenly_over_digits(tmp_path):
 
 
 def test_every_named_set_has_its_loader():
-    assert set(torchvision_sets.SETS) | {"digits", "photodigits", "cmnist"} == set(data.DATASETS)
+    assert set(torchvision_sets.SETS) | {"digits", "photodigits", "cdigits", "cmnist"} == set(data.DATASETS)

@@ -116,16 +116,15 @@ def test_the_key_follows_all_that_decides_the_weights(change):
     assert dataclasses.replace(SPEC, **change).key != SPEC.key
 
 
-def test_the_key_does_not_follow_the_number_of_members_and_every_other_field_was_tried():
-    assert dataclasses.replace(SPEC, n_members=9).key == SPEC.key
+def test_the_key_does_not_follow_what_grows_and_every_other_field_was_tried():
+    assert dataclasses.replace(SPEC, n_members=9, snapshots=(1,)).key == SPEC.key
     recipes = [change["recipe"] for change in CHANGES if "recipe" in change]
     tried = {
         f.name for r in recipes for f in dataclasses.fields(Recipe) if getattr(r, f.name) != getattr(RECIPE, f.name)
     }
     assert tried == {f.name for f in dataclasses.fields(Recipe)}
-    assert {k for change in CHANGES for k in change} == {f.name for f in dataclasses.fields(EnsembleSpec)} - {
-        "n_members"
-    }
+    tried = {k for change in CHANGES for k in change}
+    assert tried == {f.name for f in dataclasses.fields(EnsembleSpec)} - set(ensembles.GROWING)
     assert SPEC.recipe.lr == training.max_lr(SPEC.model)
 
 
@@ -277,3 +276,44 @@ def test_a_member_that_fails_to_train_leaves_no_file(own_store):
     with pytest.raises(FloatingPointError):
         ensembles.get(spec)
     assert not list((own_store / spec.key).glob("*member-*.safetensors*"))
+
+
+def test_snapshots_are_the_weights_on_the_way_and_change_nothing_else(own_store):
+    spec = dataclasses.replace(SPEC, n_members=2, recipe=dataclasses.replace(RECIPE, epochs=3))
+    plain = weights(ensembles.get(spec))
+    kept = dataclasses.replace(spec, snapshots=(2, 1, 3))
+    assert kept.key == spec.key and kept.snapshots == (1, 2, 3)
+    ensemble = ensembles.get(kept)  # trains again, since nothing was kept
+    assert all(torch.equal(a, b) for a, b in zip(weights(ensemble), plain))
+    train, _ = ensembles.splits(spec)
+    model = ensembles.build(spec, spec.seeds(1)[0], 10, train.shape)
+    history = training.fit(model, train, spec.recipe, spec.seeds(1)[1], snapshots=(1, 2))
+    for epoch, state in history.snapshots.items():
+        found = ensemble.snapshot(1, epoch)
+        assert not found.training and all(torch.equal(found.state_dict()[k], v) for k, v in state.items())
+    last, own = ensemble.snapshot(0, 3).state_dict(), ensemble[0].state_dict()
+    assert all(torch.equal(last[k], own[k]) for k in own)
+    with pytest.raises(ValueError, match=r"epoch 4 was not kept; the spec's snapshots are \[1, 2, 3\]"):
+        ensemble.snapshot(0, 4)
+
+
+def test_a_lost_or_broken_snapshot_is_made_again(own_store, monkeypatch):
+    spec = dataclasses.replace(SPEC, n_members=3, snapshots=(1,))
+    ensemble, trained = ensembles.get(spec), []
+    real = ensembles.train_members
+    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    ensembles.snapshot_path(ensemble.path, 1, 1).unlink()
+    broken = ensembles.snapshot_path(ensemble.path, 2, 1)
+    broken.write_bytes(broken.read_bytes()[:-8])
+    ensembles.get(dataclasses.replace(spec, snapshots=()))
+    assert not trained, "who asks for none needs none"
+    with pytest.warns(UserWarning, match="training it again"):
+        again = ensembles.get(spec)
+    assert trained == [1, 2] and all(torch.equal(v, again[2].state_dict()[k])
+                                     for k, v in again.snapshot(2, 1).state_dict().items())  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{"snapshots": (0,)}, {"snapshots": (2,)}, {"snapshots": (1,), "trained": False}])
+def test_snapshots_of_epochs_that_there_are_not_are_refused(options):
+    with pytest.raises(ValueError, match="snapshots are of epochs 1 to"):
+        dataclasses.replace(SPEC, **options)

@@ -8,10 +8,10 @@ from saliency_lib.paths import PROJECT
 
 FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 FLOORS = {
-    0: ("paths", "randomness", "progress", "estimates", "rows", "executors", "data", "models"),
+    0: ("paths", "randomness", "progress", "estimates", "rows", "executors", "channels", "data", "models"),
     1: ("training", "members", "ensembles"),
-    2: ("attribution",),
-    3: ("moments", "snr", "similarity", "survey", "sweep"),
+    2: ("attribution", "noisegrad"),
+    3: ("moments", "snr", "similarity", "quality", "survey", "sweep"),
     4: ("profiles", "claims", "check", "plotting", "pipeline", "readme", "__main__"),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

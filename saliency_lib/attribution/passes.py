@@ -139,3 +139,18 @@ def in_batches(
                 maps = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
             maps[start : start + step] = part
     return maps
+
+
+def logits(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
+    """Logits, (n, classes) float32 on the images' device; no gradients."""
+
+    def kernel(x: Tensor, _y: Tensor, _size: int) -> Tensor:
+        with torch.no_grad():
+            return model(x)
+
+    return in_batches(kernel, model, images, targets, batch_size)
+
+
+def scores(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
+    """Logit of each image's target, (n,) float32 on the images' device; no gradients."""
+    return logits(model, images, targets, batch_size).gather(1, targets.to(images.device)[:, None])[:, 0]

@@ -4,7 +4,7 @@ import torch
 from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, in_batches
+from saliency_lib.attribution.passes import check, in_batches, scores
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
@@ -58,12 +58,8 @@ def integrated_gradients(
     found = in_batches(maps, model, images, targets, batch_size, n_steps)
     if not return_error:
         return found
-
-    def difference(x: Tensor, y: Tensor, size: int) -> Tensor:
-        with torch.no_grad():
-            return (model(x) - model(zero.to(x))).gather(1, y[:, None])
-
-    return found, found.flatten(1).sum(1) - in_batches(difference, model, images, targets, batch_size)[:, 0]
+    at_image, at_baseline = (scores(model, x, targets, batch_size) for x in (images, zero.to(images).expand_as(images)))
+    return found, found.flatten(1).sum(1) - (at_image - at_baseline)
 
 
 def gradient_shap(
@@ -105,8 +101,8 @@ def gradient_shap(
             reference, alpha = ends[k].to(x)[:, None], alphas[k].to(x)[:, None]
             span = x - reference + (0 if noise is None else noise[k].to(x)[:, None])  # samples, images, c, h, w
             points = (reference + alpha * span).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            scores = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
-            total += (torch.autograd.grad(scores.sum(), points)[0].view_as(span) * span).sum(0)
+            logits = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
+            total += (torch.autograd.grad(logits.sum(), points)[0].view_as(span) * span).sum(0)
         return total / n_samples
 
     return in_batches(maps, model, images, targets, batch_size, n_samples)

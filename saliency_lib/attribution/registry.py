@@ -63,6 +63,15 @@ METHODS: dict[str, Method] = {
 }
 
 
+def resolve(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function of a method's name, or the function itself; ValueError for an unknown name."""
+    if not isinstance(method, str):
+        return method
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; one of {sorted(METHODS)}")
+    return METHODS[method].function
+
+
 def attribute(
     method: str | Callable[..., Tensor],
     model: nn.Module,
@@ -84,10 +93,7 @@ def attribute(
     ValueError
         For an unknown method, and all that the methods raise.
     """
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise ValueError(f"unknown method {method!r}; one of {sorted(METHODS)}")
-        method = METHODS[method].function
+    method = resolve(method)
     if layer is not None:
         if "layer" not in inspect.signature(method).parameters:
             raise ValueError(f"{getattr(method, '__name__', method)} explains the input, not a layer; leave layer out")

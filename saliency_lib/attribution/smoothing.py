@@ -33,8 +33,9 @@ def _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples
 def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 25) -> Callable[..., Tensor]:
     """SmoothGrad of any method: a method that averages the maps of noisy copies (Smilkov et al. 2017).
 
-    The noise is drawn from ``seed`` and shared by all images; a stochastic base gets one seed for all copies. captum's
-    NoiseTunnel does the same but takes no seed, and its draws depend on the batch.
+    The noise is drawn from ``seed`` and shared by all images; a stochastic base gets one seed for all copies. At
+    sigma = 0 it is the base itself. captum's NoiseTunnel does the same but takes no seed, and its draws depend on the
+    batch.
 
     Parameters
     ----------
@@ -45,6 +46,8 @@ def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 2
     def smoothed(
         model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
     ) -> Tensor:
+        if sigma == 0:
+            return base(model, images, targets, seed=seed, batch_size=batch_size)
         parts = _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples)
         return sum(maps.sum(0) for maps in parts) / n_samples
 

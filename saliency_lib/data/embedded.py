@@ -2,7 +2,8 @@
 
 ``digits``: scikit-learn's scans of handwritten digits, 8x8 grey. ``photodigits``: each scan enlarged, in a random
 colour and place on a random crop of one of scikit-image's photographs, with the mask of its pixels; in the spirit of
-the CMNIST of Bykov et al. 2022, so that localisation has a ground truth.
+the CMNIST of Bykov et al. 2022, so that localisation has a ground truth. ``cdigits``: the same as plain as CMNIST is,
+all digits white, of one size and in the middle, which small and large networks learn from few images.
 """
 
 import numpy as np
@@ -26,6 +27,7 @@ PHOTOS = (
     "gravel",
     "camera",
 )
+PLAIN = 0.875  # side of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
 CONTRAST = 0.3  # least difference in luma between a digit's colour and the mean of its background, of 1
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -68,24 +70,20 @@ def _placed(pictures: Tensor, zoom: Tensor, centre: Tensor, size: int) -> Tensor
     return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def photodigits(split: str, n: int, size: int = 32) -> dict[str, Tensor]:
-    """``n`` composed images of ``size`` pixels; the first k are the same for every n.
+class _Draws:
+    """Uniform numbers in [0, 1), one stream per quantity, so that the first k images are the same for every n."""
 
-    A digit's side is 55 to 90 % of the picture's; its background is a crop, one to one and a half times as wide as
-    the picture, of a photograph whose shorter side is five pictures long.
-    """
+    def __init__(self, seed: int, split: str, n: int):
+        self.key, self.n = [seed, ["train", "val"].index(split)], n
 
-    def draw(stream: int, *shape: int) -> Tensor:  # one stream per quantity keeps prefixes equal
-        rng = np.random.default_rng([20221, ["train", "val"].index(split), stream])
-        return torch.from_numpy(rng.random((n, *shape), dtype=np.float32))
+    def __call__(self, stream: int, *shape: int) -> Tensor:
+        return torch.from_numpy(np.random.default_rng([*self.key, stream]).random((self.n, *shape), dtype=np.float32))
 
-    ink, labels = scans(split)
-    scan = (draw(0) * len(ink)).long().clamp(max=len(ink) - 1)
-    part = 0.55 + 0.35 * draw(1, 1)
-    offset = (2 * draw(2, 2) - 1) * (1 - part)
-    alpha = (1.5 * _placed(ink[scan], 1 / part.expand(-1, 2), -offset / part, size)).clamp(0, 1)
 
-    background = torch.empty(n, 3, size, size)
+def _backgrounds(draw: _Draws, size: int) -> Tensor:
+    """Crops, one to one and a half times as wide as the picture, of photographs whose shorter side is five pictures
+    long: (n, 3, size, size)."""
+    background = torch.empty(draw.n, 3, size, size)
     which = (draw(3) * len(PHOTOS)).long().clamp(max=len(PHOTOS) - 1)
     crop, place = size * (1 + 0.5 * draw(4, 1)), 2 * draw(5, 2) - 1
     for k, photo in enumerate(_photos(5 * size)):
@@ -93,12 +91,36 @@ def photodigits(split: str, n: int, size: int = 32) -> dict[str, Tensor]:
         if len(rows):
             zoom = crop[rows] / torch.tensor([photo.shape[2], photo.shape[1]])
             background[rows] = _placed(photo.expand(len(rows), -1, -1, -1), zoom, place[rows] * (1 - zoom), size)
+    return background
 
-    colour = draw(6, 3)
-    luma, behind = colour @ LUMA, torch.einsum("nchw,c->n", background, LUMA) / size**2
-    away = torch.where(behind > 0.5, -1.0, 1.0)  # towards the side that has room
-    wanted = torch.where((luma - behind).abs() < CONTRAST, behind + away * CONTRAST, luma)
-    colour = (colour + (wanted - luma)[:, None]).clamp(0, 1)
 
-    images = alpha * colour[:, :, None, None] + (1 - alpha) * background
+def _composed(draw: _Draws, split: str, size: int, part: Tensor, offset: Tensor, paint) -> dict[str, Tensor]:
+    """Digits of side ``part`` (n, 1) of the picture's, ``offset`` (n, 2) from its middle, in the colours that
+    ``paint(backgrounds)`` gives."""
+    ink, labels = scans(split)
+    scan = (draw(0) * len(ink)).long().clamp(max=len(ink) - 1)
+    alpha = (1.5 * _placed(ink[scan], 1 / part.expand(-1, 2), -offset / part, size)).clamp(0, 1)
+    background = _backgrounds(draw, size)
+    images = alpha * paint(background)[:, :, None, None] + (1 - alpha) * background
     return {"images": (images * 255).round().to(torch.uint8), "labels": labels[scan], "masks": alpha[:, 0] > 0.5}
+
+
+def photodigits(split: str, n: int, size: int = 32) -> dict[str, Tensor]:
+    """``n`` composed images of ``size`` pixels; a digit's side is 55 to 90 % of the picture's."""
+    draw = _Draws(20221, split, n)
+    part = 0.55 + 0.35 * draw(1, 1)
+
+    def paint(background: Tensor) -> Tensor:
+        colour = draw(6, 3)
+        luma, behind = colour @ LUMA, torch.einsum("nchw,c->n", background, LUMA) / size**2
+        away = torch.where(behind > 0.5, -1.0, 1.0)  # towards the side that has room
+        wanted = torch.where((luma - behind).abs() < CONTRAST, behind + away * CONTRAST, luma)
+        return (colour + (wanted - luma)[:, None]).clamp(0, 1)
+
+    return _composed(draw, split, size, part, (2 * draw(2, 2) - 1) * (1 - part), paint)
+
+
+def cdigits(split: str, n: int, size: int = 16) -> dict[str, Tensor]:
+    """``n`` composed images of ``size`` pixels, every digit white and in the middle, 7/8 as wide as the picture."""
+    plain, middle = torch.full((n, 1), PLAIN), torch.zeros(n, 2)
+    return _composed(_Draws(20222, split, n), split, size, plain, middle, lambda background: torch.ones(n, 3))

@@ -47,6 +47,9 @@ DATASETS = {
     "photodigits": DataSet(
         embedded.CLASSES, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434), {"train": 4000, "val": 1000}
     ),
+    "cdigits": DataSet(
+        embedded.CLASSES, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970), {"train": 4000, "val": 1000}
+    ),
     "fashion_mnist": DataSet(CLOTHES, 28, (0.2860,), (0.3530,), splits=("train", "val", "test")),
     "mnist": DataSet(embedded.CLASSES, 28, (0.1307,), (0.3081,)),
     "cifar10": DataSet(THINGS, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -69,7 +72,8 @@ def load(
     split : str
         ``"train"`` or ``"val"``; FashionMNIST has the 48,000/12,000 split of Woerl et al. 2023 and ``"test"`` besides.
     n : int, optional
-        Only the first ``n`` images, a fair sample of the split. ``photodigits`` composes as many as are asked for.
+        Only the first ``n`` images, a fair sample of the split. ``photodigits`` and ``cdigits`` compose as many as are
+        asked for.
     size : int, optional
         Side in pixels to resize to; default: that of the data set.
     root : path, optional
@@ -99,11 +103,11 @@ def _tensors(name: str, split: str, n: int | None, size: int, root: Path) -> tup
     facts = DATASETS[name]
     if name == "digits":
         return embedded.digits(split, size), facts.classes
-    if name == "photodigits":
+    if name in ("photodigits", "cdigits"):
         n = n or facts.n[split]
         return cached(
             {"name": name, "split": split, "n": n, "size": size, "photos": embedded.PHOTOS},
-            lambda: embedded.photodigits(split, n, size),
+            lambda: getattr(embedded, name)(split, n, size),
         ), facts.classes
     if name == "cmnist":
         return _cmnist(split, root), facts.classes

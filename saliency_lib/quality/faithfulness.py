@@ -1,0 +1,63 @@
+"""Does the model lose most where a map is largest."""
+
+import torch
+from torch import Tensor, nn
+
+from saliency_lib.attribution.passes import fitting, scores
+from saliency_lib.randomness import derive
+from saliency_lib.similarity import pearson
+
+
+def faithfulness_correlation(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    maps: Tensor,
+    *,
+    n_runs: int = 100,
+    subset_size: int = 224,
+    fill: float | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Correlation of a random subset's sum in the map with the drop of the target's logit when it is erased, (..., n).
+
+    Bhatt et al. 2020, with Quantus's defaults; Pearson, float64. Not a number where one of the two does not vary.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (..., n, c or 1, h, w): several sets of maps share the passes. One channel stands for all of them.
+    n_runs : int
+        Random subsets per image; an image's are the same in every batch.
+    subset_size : int
+        Values of the image, of all c * h * w, that are erased at once.
+    fill : float, optional
+        What they become, in normalised units; default: the image's smallest value, as Quantus's "black".
+
+    Raises
+    ------
+    ValueError
+        For maps of another shape than the images, and sizes out of range.
+    """
+    features = images[0].numel()
+    if n_runs < 2 or not 1 <= subset_size <= features:
+        raise ValueError(
+            f"a correlation needs two runs and subsets of 1 to {features} values, not n_runs={n_runs} and "
+            f"subset_size={subset_size}"
+        )
+    if maps.shape[-4:] not in (images.shape, images[:, :1].shape):
+        raise ValueError(f"images {tuple(images.shape)} need maps of one or all channels, not {tuple(maps.shape)}")
+    size, flat = batch_size or fitting(model, images), images.flatten(1)
+    values = maps.detach().double().expand(*maps.shape[:-4], *images.shape).flatten(-3)
+    filling = flat.amin(1, keepdim=True) if fill is None else torch.full_like(flat[:, :1], fill)
+    before, drops, sums = scores(model, images, targets, size), [], []
+    for run in range(n_runs):
+        generator = torch.Generator().manual_seed(derive(seed, run))
+        order = torch.rand(len(images), features, generator=generator)
+        erased = order.topk(subset_size, sorted=False).indices.to(images.device)
+        x = flat.scatter(1, erased, filling.expand(-1, subset_size)).view_as(images)
+        drops.append(before - scores(model, x, targets, size))
+        sums.append(values.gather(-1, erased.expand(*maps.shape[:-4], *erased.shape)).sum(-1))
+    sums, drops = torch.stack(sums, -1), torch.stack(drops, -1)
+    return pearson(sums.flatten(0, -2), drops.expand_as(sums).flatten(0, -2)).view(sums.shape[:-1])

@@ -1,0 +1,55 @@
+"""Does a map stay when the image hardly changes."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from saliency_lib.attribution.passes import fitting
+from saliency_lib.attribution.registry import resolve
+from saliency_lib.channels import abs_sum
+from saliency_lib.randomness import derive
+
+NUDGE = 2  # what seeds are for
+
+
+def max_sensitivity(
+    method: str | Callable[..., Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    radius: float = 0.2,
+    n_samples: int = 10,
+    redraw: bool = False,
+    reduce: Callable[[Tensor], Tensor] = abs_sum,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Tensor:
+    """Largest relative change of a map among slightly changed images, (n,) float64; smaller is more robust.
+
+    Yeh et al. 2019, as in Quantus: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
+    [-radius, radius], in normalised units.
+
+    Parameters
+    ----------
+    redraw : bool
+        A stochastic method draws anew for every sample, so that its own sampling counts; default: it keeps its draws.
+    reduce : callable
+        Channel reduction of the maps before they are compared.
+    """
+    if not radius > 0 or n_samples < 1:
+        raise ValueError(f"sensitivity needs radius > 0 and at least one sample, not {radius} and {n_samples}")
+    base, size = resolve(method), batch_size or fitting(model, images)
+
+    def vectors(x: Tensor, k: int) -> Tensor:
+        own = derive(seed, NUDGE, k) if redraw and k else seed
+        return reduce(base(model, x, targets, seed=own, batch_size=size)).double().flatten(1)
+
+    still, worst = vectors(images, 0), None
+    for k in range(1, n_samples + 1):
+        generator = torch.Generator().manual_seed(derive(seed, k))
+        nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
+        change = (vectors(images + nudge, k) - still).norm(dim=1)
+        worst = change if worst is None else torch.maximum(worst, change)
+    return worst / still.norm(dim=1)
