@@ -41,7 +41,8 @@ set_up() { # makes .venv from requirements.lock; a half-made one is completed by
     "$python" -m venv "$venv" >"$log" 2>&1 || fail "could not make $venv: $(tail -n 1 "$log")"
   }
   echo "Setting up $venv once, a few minutes; log in $log" >&2
-  if ! { "$venv/bin/python" -m pip install --disable-pip-version-check -r "$root/requirements.lock" &&
+  # The lock is complete. It holds one OpenCV, the headless one, since the other needs graphics libraries.
+  if ! { "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps -r "$root/requirements.lock" &&
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e "$root"; } \
     >"$log" 2>&1; then
     if grep -qi "no space left" "$log"; then

@@ -2,11 +2,12 @@
 
 import re
 import sys
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from saliency_lib.paths import PROJECT
 
@@ -38,6 +39,19 @@ def test_lock_pins_everything_declared_within_its_bounds():
         assert pins[name] in bounds, name
     lines = (PROJECT / "requirements.lock").read_text().splitlines()
     assert all(re.match(r"[a-z0-9-]+==\S+( ; .+)?$", line) for line in lines), "pins only, no addresses"
+
+
+def test_lock_is_complete_since_nothing_else_is_installed():
+    """But for the OpenCV with windows, in whose place stands the one without, which needs no graphics libraries."""
+    pins = {canonicalize_name(name) for name in locked()}
+    missing = set()
+    for name in pins:
+        try:
+            needed = [Requirement(line) for line in requires(name) or []]
+        except PackageNotFoundError:
+            continue  # of another platform
+        missing |= {canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})}
+    assert missing - pins == {"opencv-python"} and "opencv-python-headless" in pins
 
 
 def test_conda_environment_has_the_same_bounds():
