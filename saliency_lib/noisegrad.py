@@ -244,7 +244,7 @@ def choose_sigma(
     drop: float = 0.05,
     *,
     n_draws: int = 10,
-    n_steps: int = 6,
+    n_steps: int = 4,
     seed: int = 0,
     batch_size: int | None = None,
     kind: str = MULTIPLICATIVE,

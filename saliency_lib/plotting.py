@@ -188,12 +188,19 @@ def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colo
     )
 
 
-def forest(axes: plt.Axes, estimates: dict[str, Estimate], reference: float | None = None, colour: str = BLUE) -> None:
+def forest(
+    axes: plt.Axes,
+    estimates: dict[str, Estimate],
+    reference: float | None = None,
+    colour: str = BLUE,
+    shift: float = 0.0,
+) -> None:
     """One row per name: a dot and a bar for its 95 % interval, from top to bottom; a dashed line at ``reference``.
 
-    Unbounded intervals are left out.
+    Unbounded intervals are left out. ``shift`` moves dots and bars down by a share of a row, for a second set beside.
     """
     for place, (value, low, high) in enumerate(estimates.values()):
+        place += shift
         if math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [place, place], color=colour, lw=2, alpha=0.5)
         axes.plot(value, place, "o", color=colour)
