@@ -252,8 +252,9 @@ def choose_sigma(
 ) -> SigmaChoice:
     """The sigma that costs a network the share ``drop`` of its accuracy above chance (Bykov et al. 2022: 5 %).
 
-    Doubles sigma until the mean drop is larger, then halves the interval ``n_steps`` times. All levels share their
-    draws, and what was looked at is made monotone before the crossing is read off, so that a lucky draw does no harm.
+    Doubles sigma until the mean drop is twice as large, so that the crossing lies well inside, then halves the interval
+    around it ``n_steps`` times. All levels share their draws, and what was looked at is made monotone before the
+    crossing is read off, so that a lucky draw does no harm.
 
     Parameters
     ----------
@@ -273,18 +274,22 @@ def choose_sigma(
     options["batch_size"] = batch_size or fitting(model, images)
     found = {0.0: torch.zeros(n_draws, dtype=torch.float64)}
 
-    def much(sigma: float) -> bool:
+    def mean_drop(sigma: float) -> float:
         found[sigma] = accuracy_drop(model, images, labels, sigma, **options)
-        return found[sigma].mean() >= drop
+        return found[sigma].mean().item()
 
-    low, high = 0.0, 0.1
-    while not much(high):
-        low, high = high, 2 * high
-        if high > MOST:
-            raise ValueError(f"noise of sigma {low:g} costs less than a share of {drop} of the accuracy")
+    sigma = 0.1
+    while mean_drop(sigma) < min(2 * drop, (1 + drop) / 2):
+        sigma *= 2
+        if sigma > MOST:
+            raise ValueError(
+                f"noise of sigma {sigma / 2:g} costs too small a share of the accuracy to tell where {drop} is"
+            )
+    high = min(s for s in found if found[s].mean() >= drop)
+    low = max(s for s in found if s < high)
     for _ in range(n_steps):
         middle = (low + high) / 2
-        low, high = (low, middle) if much(middle) else (middle, high)
+        low, high = (low, middle) if mean_drop(middle) >= drop else (middle, high)
     sigmas = sorted(found)
     drops = torch.stack([found[sigma] for sigma in sigmas])
 

@@ -349,5 +349,5 @@ class Deaf(Flips):
 
 def test_a_network_that_no_noise_harms_is_named():
     x, y = torch.cat([torch.ones(5, 1, 2, 2), -torch.ones(5, 1, 2, 2)]), torch.tensor([1] * 5 + [0] * 5)
-    with pytest.raises(ValueError, match="costs less than a share of 0.05"):
+    with pytest.raises(ValueError, match="costs too small a share of the accuracy to tell where 0.05 is"):
         choose_sigma(Deaf().eval(), x, y, n_draws=2)

@@ -195,6 +195,17 @@ def test_a_linear_models_gradient_never_moves_and_its_gradient_times_input_moves
     assert (found > 0).all() and (found < limit).all()
 
 
+def test_maps_that_are_there_need_not_be_computed_again():
+    net, (x, y) = tiny_net(), batch(4)
+    maps = abs_sum(attribution.attribute("smoothgrad", net, x, y, seed=3))
+    options = {"n_samples": 2, "seed": 3}
+    for redraw in (False, True):
+        computed = max_sensitivity("smoothgrad", net, x, y, redraw=redraw, **options)
+        assert torch.equal(max_sensitivity("smoothgrad", net, x, y, redraw=redraw, maps=maps, **options), computed)
+    with pytest.raises(ValueError, match="4 images need as many maps, not 2"):
+        max_sensitivity("smoothgrad", net, x, y, maps=maps[:2])
+
+
 def test_redrawing_adds_a_methods_own_sampling():
     net, (x, y) = tiny_net(), batch(6)
     method = noisegrad.noisegrad("input_gradient", 0.3, 2)

@@ -23,6 +23,7 @@ def max_sensitivity(
     n_samples: int = 10,
     redraw: bool = False,
     reduce: Callable[[Tensor], Tensor] = abs_sum,
+    maps: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -37,19 +38,27 @@ def max_sensitivity(
         A stochastic method draws anew for every sample, so that its own sampling counts; default: it keeps its draws.
     reduce : callable
         Channel reduction of the maps before they are compared.
+    maps : Tensor, optional
+        The method's maps of the images as they are, with the same seed and reduced; default: they are computed.
+
+    Raises
+    ------
+    ValueError
+        For a radius that is not positive, no sample, or maps of other images.
     """
     if not radius > 0 or n_samples < 1:
         raise ValueError(f"sensitivity needs radius > 0 and at least one sample, not {radius} and {n_samples}")
     base, size = resolve(method), batch_size or fitting(model, images)
 
-    def vectors(x: Tensor, k: int) -> Tensor:
-        own = derive(seed, NUDGE, k) if redraw and k else seed
+    def vectors(x: Tensor, own: int) -> Tensor:
         return reduce(base(model, x, targets, seed=own, batch_size=size)).double().flatten(1)
 
-    still, worst = vectors(images, 0), None
+    still, worst = vectors(images, seed) if maps is None else maps.detach().double().flatten(1), None
+    if len(still) != len(images):
+        raise ValueError(f"{len(images)} images need as many maps, not {len(still)}")
     for k in range(1, n_samples + 1):
         generator = torch.Generator().manual_seed(derive(seed, k))
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
-        change = (vectors(images + nudge, k) - still).norm(dim=1)
+        change = (vectors(images + nudge, derive(seed, NUDGE, k) if redraw else seed) - still).norm(dim=1)
         worst = change if worst is None else torch.maximum(worst, change)
     return worst / still.norm(dim=1)
