@@ -213,13 +213,20 @@ def accuracy_drop(
     ValueError
         If the network is no better than chance.
     """
-    size, before, chance = batch_size or fitting(model, images), *_accuracies(model, images, labels, batch_size)
-    after = []
+    own, chance = _accuracies(model, images, labels, batch_size)
+    return 1 - (_shaken(model, images, labels, sigma, n_draws, seed, batch_size, kind, pattern) - chance) / (
+        own - chance
+    )
+
+
+def _shaken(model, images, labels, sigma, n_draws, seed, batch_size, kind, pattern) -> Tensor:
+    """Accuracies with noise on the weights, (n_draws,) float64."""
+    size, found = batch_size or fitting(model, images), []
     for draw in range(n_draws):
         generator = torch.Generator().manual_seed(derive(seed, LEVEL, draw))
         with perturbed(model, sigma, generator, kind=kind, pattern=pattern):
-            after.append(_accuracy(model, images, labels, size))
-    return 1 - (torch.tensor(after, dtype=torch.float64) - chance) / (before - chance)
+            found.append(_accuracy(model, images, labels, size))
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> float:
@@ -270,12 +277,13 @@ def choose_sigma(
     """
     if not 0 < drop < 1 or n_draws < 1 or n_steps < 1:
         raise ValueError(f"need 0 < drop < 1, a draw and a step at least, not {drop}, {n_draws} and {n_steps}")
-    options = {"n_draws": n_draws, "seed": seed, "kind": kind, "pattern": pattern}
-    options["batch_size"] = batch_size or fitting(model, images)
+    size = batch_size or fitting(model, images)
+    own, chance = _accuracies(model, images, labels, size)
     found = {0.0: torch.zeros(n_draws, dtype=torch.float64)}
 
     def mean_drop(sigma: float) -> float:
-        found[sigma] = accuracy_drop(model, images, labels, sigma, **options)
+        left = _shaken(model, images, labels, sigma, n_draws, seed, size, kind, pattern) - chance
+        found[sigma] = 1 - left / (own - chance)
         return found[sigma].mean().item()
 
     sigma = 0.1
@@ -300,5 +308,4 @@ def choose_sigma(
             return float("nan")
         return float(np.interp(drop, rising[above - 1 : above + 1], sigmas[above - 1 : above + 1]))
 
-    own, chance = _accuracies(model, images, labels, options["batch_size"])
     return SigmaChoice(over_members(crossing, drops.T), drop, tuple(sigmas), drops, own, chance)
