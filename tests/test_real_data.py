@@ -67,6 +67,26 @@ CHANGES = {
         "deep_n_train": 200,
         "deep_epochs": 1,
     },
+    "06_noisegrad": {
+        "dataset": "cmnist",
+        "model": "lenet",
+        "n_train": 6000,
+        "n_val": 300,
+        "n_members": 4,
+        "epochs": 3,
+        "keep_epochs": [2],
+        "n_eval": 16,
+        "n_samples": 3,
+        "n_nudges": 1,
+        "n_runs": 10,
+        "fusion_counts": [1, 10],
+        "arch_dataset": "cmnist",
+        "architectures": ["lenet"],
+        "arch_train": [6000],
+        "arch_epochs": [3],
+        "n_gradients": [1, 2],
+        "n_toys": 3,
+    },
 }
 
 
@@ -76,12 +96,13 @@ CHANGES = {
     [
         ("02_gradient_snr", "02_snr_per_image", "SNR (Eq. 5)"),
         ("04_sweep_architectures", "04_nonlinearity", "ReLU alone"),
+        ("06_noisegrad", "06_sigma", "localisation at the chosen sigma"),
     ],
 )
-def test_notebooks_run_on_fashion_mnist(name, figure, number, real_data, tmp_path, monkeypatch):
+def test_notebooks_run_on_the_papers_data(name, figure, number, real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
     results = pipeline.run(pipeline.settings("quick", [name], CHANGES[name]), tmp_path / "build")
     assert results[0].status == "executed", results[0].error
     written = json.loads((tmp_path / "custom" / f"{figure}.json").read_text())
-    assert written["provenance"]["parameters"]["dataset"] == "fashion_mnist"
+    assert written["provenance"]["parameters"]["dataset"] == CHANGES[name]["dataset"]
     assert 0 < written["numbers"][number]["value"] < 10
