@@ -67,10 +67,11 @@ class EnsembleSpec:
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "snapshots", tuple(sorted(set(self.snapshots))))
-        last = self.recipe.epochs if self.trained else 0
-        if self.snapshots and not 1 <= self.snapshots[0] <= self.snapshots[-1] <= last:
-            raise ValueError(f"snapshots are of epochs 1 to {last}, not {list(self.snapshots)}")
+        kept = set(self.snapshots)
+        if kept - set(range(1, self.recipe.epochs + 1)) or (kept and not self.trained):
+            known = f"epochs 1 to {self.recipe.epochs}" if self.trained else "trained networks"
+            raise ValueError(f"snapshots are of {known}, not {list(self.snapshots)}")
+        object.__setattr__(self, "snapshots", tuple(sorted(kept)))
         if self.vary not in ("both", "init", "order"):
             raise ValueError(f"unknown vary {self.vary!r}; one of ['both', 'init', 'order']")
         if self.n_members < 1:
@@ -147,9 +148,10 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
                 "torchvision": torchvision.__version__,
             }
         )
-        for epoch, state in history.snapshots.items():
-            members.save(snapshot_path(folder, member, epoch), state, written[-1] | {"epoch": epoch})
         members.save(member_path(folder, member), model.state_dict(), written[-1])
+        run = members.checksum(member_path(folder, member))
+        for epoch, state in history.snapshots.items():
+            members.save(snapshot_path(folder, member, epoch), state, written[-1] | {"epoch": epoch, "run": run})
     return written
 
 
@@ -207,13 +209,19 @@ def snapshot_path(folder: Path, member: int, epoch: int) -> Path:
 
 def _flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
     """Why a member must be trained (again); None if it is there and whole, with all snapshots."""
-    for path in (member_path(folder, member), *(snapshot_path(folder, member, epoch) for epoch in spec.snapshots)):
-        if not path.exists():
-            return "missing"
-        try:
+    last = member_path(folder, member)
+    paths = {epoch: snapshot_path(folder, member, epoch) for epoch in spec.snapshots}
+    if not all(path.exists() for path in (last, *paths.values())):
+        return "missing"
+    try:
+        members.load(last, spec.key)
+        for epoch, path in paths.items():
             members.load(path, spec.key)
-        except members.CorruptMember as error:
-            return str(error)
+            found = members.record(path, spec.key)
+            if [found.get(k) for k in ("member", "epoch", "run")] != [member, epoch, members.checksum(last)]:
+                return f"{path.parent.name}/{path.name} is not of the run that gave {last.name}"
+    except members.CorruptMember as error:
+        return str(error)
     return None
 
 

@@ -26,6 +26,12 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return state.hexdigest()
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a member's weights, as its file says; raises :class:`CorruptMember`."""
+    with _open(path) as file:
+        return (file.metadata() or {}).get("sha256", "")
+
+
 def save(path: Path, state: dict[str, Tensor], record: dict) -> None:
     """Write ``state`` and ``record`` (JSON-able) to ``path``."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}

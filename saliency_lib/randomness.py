@@ -14,8 +14,16 @@ def seeded(seed: int):
         yield
 
 
+# What draws are for that hang on one method's or metric's seed: derive(seed, PURPOSE, ...). All differ, so that noise
+# on weights, on inputs and of a method itself have nothing in common.
+WEIGHTS, INPUTS, LEVELS, NUDGES, REDRAWS, SUBSETS = range(101, 107)
+
+
 def derive(*key: int) -> int:
-    """A seed for one purpose out of several numbers: well mixed, the same on every machine, in [0, 2**32)."""
+    """A seed for one purpose out of several numbers: well mixed, the same on every machine, in [0, 2**32).
+
+    Zeros at the end do not count: ``derive(5, 2) == derive(5, 2, 0)``.
+    """
     if min(key) < 0:
         raise ValueError(f"seeds are not negative, unlike {min(key)}")
     return int(np.random.SeedSequence(key).generate_state(1)[0])

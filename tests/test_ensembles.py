@@ -313,7 +313,35 @@ def test_a_lost_or_broken_snapshot_is_made_again(own_store, monkeypatch):
                                      for k, v in again.snapshot(2, 1).state_dict().items())  # fmt: skip
 
 
-@pytest.mark.parametrize("options", [{"snapshots": (0,)}, {"snapshots": (2,)}, {"snapshots": (1,), "trained": False}])
+@pytest.mark.parametrize(
+    "options", [{"snapshots": (0,)}, {"snapshots": (2,)}, {"snapshots": (0.5,)}, {"snapshots": (1,), "trained": False}]
+)
 def test_snapshots_of_epochs_that_there_are_not_are_refused(options):
-    with pytest.raises(ValueError, match="snapshots are of epochs 1 to"):
+    with pytest.raises(ValueError, match="snapshots are of (epochs 1 to 1|trained networks), not"):
         dataclasses.replace(SPEC, **options)
+
+
+def test_snapshots_of_another_run_or_member_are_not_taken(own_store, monkeypatch):
+    """As a kill leaves them while a member is trained again, or a wrong copy."""
+    spec = dataclasses.replace(SPEC, n_members=2, recipe=dataclasses.replace(RECIPE, epochs=2), snapshots=(1,))
+    ensemble, trained = ensembles.get(spec), []
+    own, other = (ensembles.snapshot_path(ensemble.path, member, 1) for member in (0, 1))
+    of_other_run = members.record(own, spec.key) | {"run": "another"}
+    members.save(own, ensemble.snapshot(0, 1).state_dict(), of_other_run)
+    other.write_bytes(own.read_bytes())
+    real = ensembles.train_members
+    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    with pytest.warns(UserWarning, match=r"epoch-001/member-00.* is not of the run that gave member-00"):
+        ensembles.get(spec)
+    assert trained == [0, 1]
+
+
+@pytest.mark.parametrize("executor,together", [("processes", 1), ("serial", 2)])
+def test_snapshots_are_kept_however_members_are_trained(executor, together, own_store):
+    recipe = dataclasses.replace(RECIPE, epochs=2, together=together)
+    spec = dataclasses.replace(SPEC, n_members=3, recipe=recipe, snapshots=(1, 2))
+    ensemble = ensembles.get(spec, executor)
+    for k in range(3):
+        early, late = ensemble.snapshot(k, 1).state_dict(), ensemble.snapshot(k, 2).state_dict()
+        assert all(torch.equal(late[name], value) for name, value in ensemble[k].state_dict().items())
+        assert not torch.equal(early["0.weight"], late["0.weight"])

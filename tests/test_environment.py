@@ -43,15 +43,17 @@ def test_lock_pins_everything_declared_within_its_bounds():
 
 def test_lock_is_complete_since_nothing_else_is_installed():
     """But for the OpenCV with windows, in whose place stands the one without, which needs no graphics libraries."""
-    pins = {canonicalize_name(name) for name in locked()}
+    pins = {canonicalize_name(name): pin for name, pin in locked().items()}
     missing = set()
     for name in pins:
         try:
             needed = [Requirement(line) for line in requires(name) or []]
         except PackageNotFoundError:
             continue  # of another platform
-        missing |= {canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})}
-    assert missing - pins == {"opencv-python"} and "opencv-python-headless" in pins
+        needed = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+        missing |= {canonicalize_name(r.name) for r in needed}
+        assert all(pins[r.name] in r.specifier for r in needed if r.name in pins), f"what {name} needs"
+    assert missing - set(pins) == {"opencv-python"} and "opencv-python-headless" in pins
 
 
 def test_conda_environment_has_the_same_bounds():

@@ -1,6 +1,7 @@
 """NoiseGrad: weights come back, noise is what it says, sigma = 0 is the method, a linear model has a closed form."""
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import nn
 from saliency_lib import attribution, noisegrad
 from saliency_lib.attribution import METHODS, smooth
 from saliency_lib.noisegrad import accuracy_drop, choose_sigma, fusiongrad, perturbed, variants
-from saliency_lib.randomness import derive, seeded
+from saliency_lib.randomness import INPUTS, WEIGHTS, derive, seeded
 
 NG = noisegrad.noisegrad
 
@@ -46,14 +47,11 @@ class Interrupted(BaseException):
 def test_weights_come_back_bit_for_bit(kind, error):
     net = tiny_net().to(memory_format=torch.channels_last)
     before, addresses = state(net), [p.data_ptr() for p in net.parameters()]
-    try:
-        with perturbed(net, 0.3, generator(), kind=kind) as shaken:
-            assert shaken is net
-            assert all(not torch.equal(p, before[name]) for name, p in net.named_parameters() if before[name].any())
-            if error:
-                raise error
-    except BaseException as caught:
-        assert type(caught) is error
+    with pytest.raises(error) if error else nullcontext(), perturbed(net, 0.3, generator(), kind=kind) as shaken:
+        assert shaken is net
+        assert all(not torch.equal(p, before[name]) for name, p in net.named_parameters() if before[name].any())
+        if error:
+            raise error
     assert same(net, before) and addresses == [p.data_ptr() for p in net.parameters()]
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
 
@@ -133,7 +131,10 @@ def test_a_pattern_chooses_the_parameters():
         (lambda net: NG("input_gradient", 0.1, 0), "at least one network, not n=0"),
         (lambda net: NG("input_gradient", -1.0), "finite sigma >= 0, not -1.0"),
         (lambda net: NG("gradient", 0.1), "unknown method 'gradient'; one of"),
-        (lambda net: fusiongrad("input_gradient", 0.1, -0.1)(net, *batch()), "sigma >= 0"),
+        (lambda net: fusiongrad("input_gradient", 0.1, -0.1), "finite sigma >= 0 and at least one sample, not -0.1"),
+        (lambda net: variants("input_gradient", 0.1, n_inputs=0), "at least one sample, not 0.075 and 0"),
+        (lambda net: NG(METHODS["input_gradient"], 0.1), r"a name or a function, not Method; METHODS\[name\].function"),
+        (lambda net: choose_sigma(net, *batch(), batch_size=0), "not batch_size=0"),
         (lambda net: choose_sigma(net, *batch(), drop=1.5), "need 0 < drop < 1"),
         (lambda net: NG("input_gradient", 0.1)(net.train(), *batch()), "training mode"),
     ],
@@ -163,7 +164,7 @@ def test_a_small_sigma_is_nearly_the_plain_method(name):
 
 def test_noisegrad_is_the_mean_over_the_shaken_networks():
     net, (x, y) = tiny_net(), batch()
-    draws, maps = generator(derive(7, noisegrad.WEIGHTS)), []
+    draws, maps = generator(derive(7, WEIGHTS)), []
     for _ in range(4):
         other = copy.deepcopy(net)
         with torch.no_grad():
@@ -177,9 +178,9 @@ def test_noisegrad_is_the_mean_over_the_shaken_networks():
 def test_fusiongrad_is_the_double_mean_of_equation_3():
     net, (x, y) = tiny_net(), batch()
     ours = fusiongrad("input_gradient", 0.2, 0.1, n_models=3, n_inputs=4)(net, x, y, seed=7)
-    noise = torch.randn(4, *x.shape[1:], generator=generator(7))
+    noise = torch.randn(4, *x.shape[1:], generator=generator(derive(7, INPUTS)))
     spread = (x.flatten(1).amax(1) - x.flatten(1).amin(1)).view(-1, 1, 1, 1)
-    draws, total = generator(derive(7, noisegrad.WEIGHTS)), 0
+    draws, total = generator(derive(7, WEIGHTS)), 0
     for _ in range(3):
         with perturbed(net, 0.2, draws):
             for u in noise:
@@ -190,7 +191,7 @@ def test_fusiongrad_is_the_double_mean_of_equation_3():
 def test_a_linear_models_noisegrad_is_its_weights_times_the_mean_draw():
     net = linear()
     x, y = torch.randn(6, 3, 2, 2, generator=generator(1)), torch.tensor([0, 1, 2, 0, 1, 2])
-    draws, mean = generator(derive(0, noisegrad.WEIGHTS)), 0
+    draws, mean = generator(derive(0, WEIGHTS)), 0
     for _ in range(5):
         mean = mean + torch.randn(3, 12, generator=draws) / 5
         torch.randn(3, generator=draws)  # the bias's
@@ -211,16 +212,22 @@ def test_maps_depend_on_the_seed_and_not_on_the_batch(seed, size):
         assert not torch.equal(method(net, x, y, seed=seed + 1), all_at_once)
 
 
-def test_the_draws_of_weights_are_not_those_of_the_inputs():
+def test_the_draws_of_weights_of_inputs_and_of_the_method_differ(monkeypatch):
     """The same numbers in both would tie the two kinds of noise together."""
-    seen = []
+    seeds, real = [], torch.Generator.manual_seed
 
     def spy(model, images, targets, *, seed=0, batch_size=None):
-        seen.append(seed)
+        seeds.append(seed)
         return torch.zeros_like(images)
 
-    NG(spy, 0.1, 3)(linear(), torch.zeros(1, 3, 2, 2), torch.tensor([0]), seed=11)
-    assert seen == [11, 11, 11] and derive(11, noisegrad.WEIGHTS) != 11
+    class Noted(torch.Generator):
+        def manual_seed(self, seed):
+            seeds.append(seed)
+            return real(self, seed)
+
+    monkeypatch.setattr(torch, "Generator", Noted)
+    fusiongrad(spy, 0.1, 0.1, 2, 2)(linear(), torch.ones(1, 3, 2, 2), torch.tensor([0]), seed=11)
+    assert set(seeds) == {11, derive(11, WEIGHTS), derive(11, INPUTS)} and len(set(seeds)) == 3
 
 
 def test_noise_does_not_compound_over_draws_or_calls():
@@ -288,7 +295,9 @@ def test_choose_sigma_finds_the_closed_form():
     x = torch.cat([torch.ones(5, 1, 2, 2), -torch.ones(5, 1, 2, 2)])
     y = torch.tensor([1] * 5 + [0] * 5)
     choice = choose_sigma(Flips().eval(), x, y, 0.2, n_draws=300)
-    assert choice.sigma.low <= 0.780 <= choice.sigma.high and choice.sigma.high - choice.sigma.low < 0.3
+    error = (0.1 * 0.9 / 300) ** 0.5 * 2 / 0.577  # of the mean drop, over its slope 2 phi(1 / sigma) / sigma^2
+    assert abs(choice.sigma.value - 0.780) < 4 * error
+    assert 0.5 < (choice.sigma.high - choice.sigma.low) / (2 * 1.96 * error) < 2
     assert choice.accuracy == 1 and choice.chance == 0.5
     assert choice.sigmas[0] == 0 and list(choice.sigmas) == sorted(choice.sigmas)
     assert choice.drops.shape == (len(choice.sigmas), 300) and not choice.drops[0].any()
@@ -315,6 +324,25 @@ def test_the_chosen_sigma_costs_what_was_asked_for(trained):
     again = choose_sigma(net, x, y, n_draws=20, seed=1)
     assert again.sigma == choice.sigma and torch.equal(again.drops, choice.drops)
     assert choose_sigma(net, x, y, 0.2, n_draws=20, seed=1).sigma.value > choice.sigma.value
+
+
+def test_small_weights_need_small_noise():
+    """Additive noise in units of weights that are far below the level at which the search begins."""
+    x, y = torch.cat([torch.ones(5, 1, 2, 2), -torch.ones(5, 1, 2, 2)]), torch.tensor([1] * 5 + [0] * 5)
+    net = Flips().eval()
+    with torch.no_grad():
+        net.w.fill_(0.003)
+    choice = choose_sigma(net, x, y, 0.2, n_draws=300, kind="additive")
+    assert abs(choice.sigma.value / 0.003 - 0.780) < 4 * (0.1 * 0.9 / 300) ** 0.5 * 2 / 0.577
+
+
+@pytest.mark.parametrize("call", [choose_sigma, accuracy_drop])
+def test_a_network_in_training_mode_is_refused_before_it_is_touched(call):
+    net = tiny_net().train()
+    before = state(net)
+    with pytest.raises(ValueError, match="training mode"):
+        call(net, *batch(), 0.1)
+    assert same(net, before)
 
 
 def test_noise_of_any_kind_and_place_can_be_chosen(trained):

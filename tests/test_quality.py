@@ -202,8 +202,21 @@ def test_maps_that_are_there_need_not_be_computed_again():
     for redraw in (False, True):
         computed = max_sensitivity("smoothgrad", net, x, y, redraw=redraw, **options)
         assert torch.equal(max_sensitivity("smoothgrad", net, x, y, redraw=redraw, maps=maps, **options), computed)
-    with pytest.raises(ValueError, match="4 images need as many maps, not 2"):
-        max_sensitivity("smoothgrad", net, x, y, maps=maps[:2])
+    for wrong in (maps[:2], maps[..., :1, :1], x):
+        with pytest.raises(ValueError, match=r"are not those of the method, which are \(4, 1, 16, 16\)"):
+            max_sensitivity("smoothgrad", net, x, y, maps=wrong)
+
+
+@pytest.mark.parametrize("metric", ["faithfulness", "robustness"])
+def test_a_network_in_training_mode_is_refused_before_it_is_touched(metric):
+    net, (x, y) = tiny_net().train(), batch(4)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ValueError, match="training mode"):
+        if metric == "faithfulness":
+            faithfulness_correlation(net, x, y, x)
+        else:
+            max_sensitivity("input_gradient", net, x, y)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
 
 
 def test_redrawing_adds_a_methods_own_sampling():

@@ -64,9 +64,13 @@ METHODS: dict[str, Method] = {
 
 
 def resolve(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function of a method's name, or the function itself; ValueError for an unknown name."""
-    if not isinstance(method, str):
+    """The function of a method's name, or the function itself; ValueError for an unknown name or no function."""
+    if callable(method):
         return method
+    if not isinstance(method, str):
+        raise ValueError(
+            f"a method is a name or a function, not {type(method).__name__}; METHODS[name].function is one"
+        )
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; one of {sorted(METHODS)}")
     return METHODS[method].function

@@ -9,31 +9,36 @@ from torch import Tensor, nn
 from saliency_lib.attribution.gradients import input_gradient
 from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.paths import integrated_gradients
-from saliency_lib.randomness import derive
+from saliency_lib.randomness import INPUTS, derive
 
 SIGMA = 0.15  # of each image's range; Smilkov et al. and Bykov et al. name 10 to 20 %
+
+
+def check_samples(sigma: float, n_samples: int) -> None:
+    """Raise ValueError for noise on the input that is not finite or negative, or without samples."""
+    if not 0 <= sigma < float("inf") or n_samples < 1:
+        raise ValueError(f"noise needs a finite sigma >= 0 and at least one sample, not {sigma} and {n_samples}")
 
 
 def _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples):
     """Maps of the noisy copies, a few copies of all images at a time: (copies, n, c, h, w)."""
     check(model, images, targets, batch_size)
-    if not sigma >= 0 or n_samples < 1:
-        raise ValueError(f"noise needs sigma >= 0 and at least one sample, not {sigma} and {n_samples}")
-    generator = torch.Generator().manual_seed(seed)
+    check_samples(sigma, n_samples)
+    generator = torch.Generator().manual_seed(derive(seed, INPUTS))
     noise = torch.randn(n_samples, *images.shape[1:], generator=generator).to(images)
     flat = images.flatten(1)
     deviation = sigma * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
     size = batch_size or fitting(model, images)
     for part in noise.split(max(1, size // len(images))):
         copies = (images + deviation * part[:, None]).flatten(0, 1)
-        maps = base(model, copies, targets.repeat(len(part)), seed=derive(seed, 1), batch_size=size)
+        maps = base(model, copies, targets.repeat(len(part)), seed=seed, batch_size=size)
         yield maps.unflatten(0, (len(part), -1))
 
 
 def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 25) -> Callable[..., Tensor]:
     """SmoothGrad of any method: a method that averages the maps of noisy copies (Smilkov et al. 2017).
 
-    The noise is drawn from ``seed`` and shared by all images; a stochastic base gets one seed for all copies. At
+    The noise is drawn from ``seed`` and shared by all images; a stochastic base gets ``seed`` for every copy. At
     sigma = 0 it is the base itself. captum's NoiseTunnel does the same but takes no seed, and its draws depend on the
     batch.
 
@@ -42,6 +47,7 @@ def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 2
     sigma : float
         Standard deviation of the noise, as a share of each image's range (maximum less minimum).
     """
+    check_samples(sigma, n_samples)
 
     def smoothed(
         model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None

@@ -2,15 +2,6 @@
 
 from saliency_lib.noisegrad.level import SigmaChoice, accuracy_drop, choose_sigma
 from saliency_lib.noisegrad.weights import perturbed
-from saliency_lib.noisegrad.wrappers import WEIGHTS, fusiongrad, noisegrad, variants
+from saliency_lib.noisegrad.wrappers import fusiongrad, noisegrad, variants
 
-__all__ = [
-    "WEIGHTS",
-    "SigmaChoice",
-    "accuracy_drop",
-    "choose_sigma",
-    "fusiongrad",
-    "noisegrad",
-    "perturbed",
-    "variants",
-]
+__all__ = ["SigmaChoice", "accuracy_drop", "choose_sigma", "fusiongrad", "noisegrad", "perturbed", "variants"]

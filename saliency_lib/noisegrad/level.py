@@ -7,13 +7,12 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import fitting, logits
+from saliency_lib.attribution.passes import check, fitting, logits
 from saliency_lib.estimates import Estimate, over_members
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, perturbed
-from saliency_lib.randomness import derive
+from saliency_lib.randomness import LEVELS, derive
 
-LEVEL = 2  # what seeds are for
-MOST = 100.0  # of a sigma that is looked at
+LEAST, MOST = 1e-6, 100.0  # of a sigma that is looked at
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,14 @@ def accuracy_drop(
     """Relative drop in accuracy of every draw of noise on the weights, (n_draws,) float64; 0 none, 1 down to guessing.
 
     Bykov et al. 2022: AD = 1 - (ACC(sigma) - chance) / (ACC(0) - chance). Chance is one over the number of classes
-    among the labels. Draw k is the same noise at every sigma, times sigma.
+    among the labels, which should be all that the network knows. Draw k is the same noise at every sigma, times sigma.
 
     Raises
     ------
     ValueError
         If the network is no better than chance.
     """
+    check(model, images, labels, batch_size)
     own, chance = _accuracies(model, images, labels, batch_size)
     return 1 - (_shaken(model, images, labels, sigma, n_draws, seed, batch_size, kind, pattern) - chance) / (
         own - chance
@@ -74,7 +74,7 @@ def _shaken(model, images, labels, sigma, n_draws, seed, batch_size, kind, patte
     """Accuracies with noise on the weights, (n_draws,) float64."""
     size, found = batch_size or fitting(model, images), []
     for draw in range(n_draws):
-        generator = torch.Generator().manual_seed(derive(seed, LEVEL, draw))
+        generator = torch.Generator().manual_seed(derive(seed, LEVELS, draw + 1))
         with perturbed(model, sigma, generator, kind=kind, pattern=pattern):
             found.append(_accuracy(model, images, labels, size))
     return torch.tensor(found, dtype=torch.float64)
@@ -110,9 +110,9 @@ def choose_sigma(
 ) -> SigmaChoice:
     """The sigma that costs a network the share ``drop`` of its accuracy above chance (Bykov et al. 2022: 5 %).
 
-    Doubles sigma until the mean drop is twice as large, so that the crossing lies well inside, then halves the interval
-    around it ``n_steps`` times. All levels share their draws, and what was looked at is made monotone before the
-    crossing is read off, so that a lucky draw does no harm.
+    Doubles sigma until the mean drop is twice as large, and halves it until the drop is smaller, so that the crossing
+    lies well inside; then halves the interval around it ``n_steps`` times. All levels share their draws, and what was
+    looked at is made monotone before the crossing is read off, so that a lucky draw does no harm.
 
     Parameters
     ----------
@@ -128,6 +128,7 @@ def choose_sigma(
     """
     if not 0 < drop < 1 or n_draws < 1 or n_steps < 1:
         raise ValueError(f"need 0 < drop < 1, a draw and a step at least, not {drop}, {n_draws} and {n_steps}")
+    check(model, images, labels, batch_size)
     size = batch_size or fitting(model, images)
     own, chance = _accuracies(model, images, labels, size)
     found = {0.0: torch.zeros(n_draws, dtype=torch.float64)}
@@ -144,6 +145,10 @@ def choose_sigma(
             raise ValueError(
                 f"noise of sigma {sigma / 2:g} costs too small a share of the accuracy to tell where {drop} is"
             )
+    lowest = 0.1
+    while found[lowest].mean() >= drop and lowest > LEAST:
+        lowest /= 2
+        mean_drop(lowest)
     high = min(s for s in found if found[s].mean() >= drop)
     low = max(s for s in found if s < high)
     for _ in range(n_steps):

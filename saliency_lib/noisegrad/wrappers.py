@@ -9,9 +9,7 @@ from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.registry import resolve
 from saliency_lib.attribution.smoothing import SIGMA, smooth
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, check_noise, perturbed
-from saliency_lib.randomness import derive
-
-WEIGHTS = 1  # what seeds are for
+from saliency_lib.randomness import WEIGHTS, derive
 
 
 def noisegrad(
@@ -25,7 +23,7 @@ def noisegrad(
     Parameters
     ----------
     method : str or callable
-        A name of the registry, or a function of the methods' signature.
+        A name of the registry, or a function of the methods' signature, as ``partial(gradcam, layer="mid")``.
     sigma, kind, pattern
         As in :func:`perturbed`; a sigma that suits a network is found by :func:`choose_sigma`.
     """
@@ -96,5 +94,11 @@ def variants(
         "baseline": base,
         "smoothgrad": smooth(base, sigma_input, n),
         "noisegrad": noisegrad(base, sigma_weights, n),
-        "fusiongrad": fusiongrad(base, sigma_weights / 2, sigma_input / 2, n_models or n, n_inputs or n),
+        "fusiongrad": fusiongrad(
+            base,
+            sigma_weights / 2,
+            sigma_input / 2,
+            n if n_models is None else n_models,
+            n if n_inputs is None else n_inputs,
+        ),
     }

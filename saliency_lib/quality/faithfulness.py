@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import fitting, scores
-from saliency_lib.randomness import derive
+from saliency_lib.attribution.passes import check, fitting, scores
+from saliency_lib.randomness import SUBSETS, derive
 from saliency_lib.similarity import pearson
 
 
@@ -29,7 +29,7 @@ def faithfulness_correlation(
     maps : Tensor
         (..., n, c or 1, h, w): several sets of maps share the passes. One channel stands for all of them.
     n_runs : int
-        Random subsets per image; an image's are the same in every batch.
+        Random subsets per image; they depend on ``seed`` and the image's place, not on ``batch_size``.
     subset_size : int
         Values of the image, of all c * h * w, that are erased at once.
     fill : float, optional
@@ -48,12 +48,13 @@ def faithfulness_correlation(
         )
     if maps.shape[-4:] not in (images.shape, images[:, :1].shape):
         raise ValueError(f"images {tuple(images.shape)} need maps of one or all channels, not {tuple(maps.shape)}")
+    check(model, images, targets, batch_size)
     size, flat = batch_size or fitting(model, images), images.flatten(1)
     values = maps.detach().double().expand(*maps.shape[:-4], *images.shape).flatten(-3)
     filling = flat.amin(1, keepdim=True) if fill is None else torch.full_like(flat[:, :1], fill)
     before, drops, sums = scores(model, images, targets, size), [], []
     for run in range(n_runs):
-        generator = torch.Generator().manual_seed(derive(seed, run))
+        generator = torch.Generator().manual_seed(derive(seed, SUBSETS, run + 1))
         order = torch.rand(len(images), features, generator=generator)
         erased = order.topk(subset_size, sorted=False).indices.to(images.device)
         x = flat.scatter(1, erased, filling.expand(-1, subset_size)).view_as(images)

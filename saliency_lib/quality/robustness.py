@@ -5,12 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import fitting
+from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.registry import resolve
 from saliency_lib.channels import abs_sum
-from saliency_lib.randomness import derive
-
-NUDGE = 2  # what seeds are for
+from saliency_lib.randomness import NUDGES, REDRAWS, derive
 
 
 def max_sensitivity(
@@ -29,7 +27,7 @@ def max_sensitivity(
 ) -> Tensor:
     """Largest relative change of a map among slightly changed images, (n,) float64; smaller is more robust.
 
-    Yeh et al. 2019, as in Quantus: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
+    Yeh et al. 2019, as in Quantus 0.6: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
     [-radius, radius], in normalised units.
 
     Parameters
@@ -48,17 +46,19 @@ def max_sensitivity(
     """
     if not radius > 0 or n_samples < 1:
         raise ValueError(f"sensitivity needs radius > 0 and at least one sample, not {radius} and {n_samples}")
+    check(model, images, targets, batch_size)
     base, size = resolve(method), batch_size or fitting(model, images)
 
-    def vectors(x: Tensor, own: int) -> Tensor:
-        return reduce(base(model, x, targets, seed=own, batch_size=size)).double().flatten(1)
+    def reduced(x: Tensor, own: int) -> Tensor:
+        return reduce(base(model, x, targets, seed=own, batch_size=size)).double()
 
-    still, worst = vectors(images, seed) if maps is None else maps.detach().double().flatten(1), None
-    if len(still) != len(images):
-        raise ValueError(f"{len(images)} images need as many maps, not {len(still)}")
+    still, worst = reduced(images, seed) if maps is None else maps.detach().double(), None
     for k in range(1, n_samples + 1):
-        generator = torch.Generator().manual_seed(derive(seed, k))
+        generator = torch.Generator().manual_seed(derive(seed, NUDGES, k))
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
-        change = (vectors(images + nudge, derive(seed, NUDGE, k) if redraw else seed) - still).norm(dim=1)
+        moved = reduced(images + nudge, derive(seed, REDRAWS, k) if redraw else seed)
+        if moved.shape != still.shape:
+            raise ValueError(f"maps {tuple(still.shape)} are not those of the method, which are {tuple(moved.shape)}")
+        change = (moved - still).flatten(1).norm(dim=1)
         worst = change if worst is None else torch.maximum(worst, change)
-    return worst / still.norm(dim=1)
+    return worst / still.flatten(1).norm(dim=1)

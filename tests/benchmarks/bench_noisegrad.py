@@ -65,8 +65,8 @@ def in_turn(net, x, y, masks, maps):
             theirs(quantus.FaithfulnessCorrelation, nr_runs=N_RUNS, return_aggregate=False),
         ),
         "max_sensitivity": (
-            lambda: quality.max_sensitivity("input_gradient", net, x, y, n_samples=N_NUDGES),
-            theirs(quantus.MaxSensitivity, nr_samples=N_NUDGES + 1),  # it is given the map that ours computes
+            lambda: quality.max_sensitivity("input_gradient", net, x, y, n_samples=N_NUDGES, maps=maps),
+            theirs(quantus.MaxSensitivity, nr_samples=N_NUDGES),
         ),
     }  # fmt: skip
 
