@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 from hypothesis import assume, given
@@ -106,7 +107,8 @@ def test_committed_figures_are_pictures_with_numbers_and_alternative_text():
 def test_readme_shows_every_figure_and_the_current_verdicts():
     text = (PROJECT / "README.md").read_text()
     assert text == readme.filled(text), "run ./run_all.sh to bring it up to date"
-    assert len(text.splitlines()) < 150
+    own = re.sub(r"(?s)<!-- (\w+): written by.*?<!-- end of \1 -->", "", text)
+    assert len(own.splitlines()) < 120, "what is written by hand stays short"
     for path in QUICK.glob("*.png"):
         assert f"figures/quick/{path.name}" in text
     for claim, verdict in claims.verdicts(QUICK).items():
