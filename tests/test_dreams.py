@@ -1,0 +1,260 @@
+"""Dreams: one member is lucent's own, many are their mean, and everything is as it was afterwards."""
+
+import copy
+import random
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_net
+from torch import nn
+
+from saliency_lib.dreams import dream, objectives, param, render, transform
+from saliency_lib.noisegrad import perturbed
+from saliency_lib.randomness import WEIGHTS, derive, seeded
+
+MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
+SHORT = {"size": 24, "mean": MEAN, "std": STD, "steps": 3}
+
+
+@pytest.fixture(autouse=True)
+def no_viewer(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a viewer was opened")
+
+    monkeypatch.setattr("PIL.Image.Image.show", refuse)
+
+
+def net(seed=0, **options):
+    return tiny_net(seed, size=24, **options)
+
+
+def of_lucent(model, objective, seed=0, size=24, channels=None, mean=MEAN, std=STD, steps=3):
+    """The same by lucent alone, which leaves hooks behind: on a copy."""
+    state = np.random.get_state()
+    np.random.seed(seed)
+    normal = [*transform.standard_transforms, lambda x: (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)]
+    with seeded(seed):
+        found = render.render_vis(
+            copy.deepcopy(model), objective, lambda: param.image(size, channels=channels), transforms=normal,
+            thresholds=(steps,), preprocess=False, progress=False, show_image=False, fixed_image_size=size,
+        )  # fmt: skip
+    np.random.set_state(state)
+    return torch.from_numpy(found[-1][0]).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_one_member_gives_what_lucent_gives(seed):
+    model = net()
+    found = dream([model], 3, **SHORT, seed=seed)
+    assert found.shape == (3, 24, 24) and found.dtype == torch.float32 and found.min() >= 0 and found.max() <= 1
+    torch.testing.assert_close(found, of_lucent(model, "fc:3", seed), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [
+    "conv1:1",
+    objectives.neuron("layer1", 2),
+    objectives.channel("fc", 1) + 0.1 * objectives.blur_input_each_step(),
+])  # fmt: skip
+def test_any_objective_of_lucent(objective):
+    model = net()
+    found = dream([model], 0, **SHORT, objective=objective)
+    torch.testing.assert_close(found, of_lucent(model, objective), rtol=0, atol=1e-5)
+    assert not torch.allclose(found, dream([model], 0, **SHORT), atol=1e-3)
+
+
+def test_grey_pictures():
+    model, mean, std = net(in_channels=1), torch.tensor([0.3]), torch.tensor([0.2])
+    found = dream([model], 3, 24, mean, std, 3)
+    assert found.shape == (1, 24, 24)
+    expected = of_lucent(model, "fc:3", channels=1, mean=mean, std=std)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+class Mean(nn.Module):
+    """Mean logits of several networks, as one."""
+
+    def __init__(self, models):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x):
+        return torch.stack([model(x) for model in self.models]).mean(0)
+
+
+def test_many_are_the_network_of_their_mean_logits():
+    models = [net(k) for k in range(3)]
+    torch.testing.assert_close(dream(models, 2, **SHORT), dream([Mean(models).eval()], 2, **SHORT), rtol=0, atol=1e-5)
+
+
+# A linear model's dream has a closed form.
+
+
+def linear(seed=0, size=6):
+    with seeded(seed):
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * size**2, 4)).eval()
+
+
+def climb(models, steps=5, rate=0.1, **options):
+    """Gradient ascent on pixels from zero, with nothing in between."""
+    start = torch.zeros(1, 3, 6, 6, requires_grad=True)
+    return dream(models, 2, 6, MEAN, STD, steps, param_f=lambda: ([start], lambda: start), transforms=[],
+                 optimizer=lambda p: torch.optim.SGD(p, lr=rate), **options)  # fmt: skip
+
+
+def weights_of(model):
+    """Weights of class 2 as pixels, in units of the picture."""
+    return model[1].weight[2].detach().view(3, 6, 6) / STD.view(3, 1, 1)
+
+
+def test_a_linear_model_dreams_of_its_weights():
+    models = [linear(k) for k in range(3)]
+    expected = 5 * 0.1 * sum(map(weights_of, models)) / 3
+    torch.testing.assert_close(climb(models), expected)
+
+
+def test_fixed_noise_is_the_mean_of_shaken_copies():
+    models, copies = [linear(k) for k in range(2)], []
+    for k, model in enumerate(models):
+        generator = torch.Generator().manual_seed(derive(7, WEIGHTS, k))
+        for _ in range(4):
+            with perturbed(model, 0.3, generator) as shaken:
+                copies.append(copy.deepcopy(shaken))
+    expected = climb(copies, seed=7)
+    torch.testing.assert_close(climb(models, seed=7, sigma=0.3, n_draws=4, fresh=False), expected)
+    assert not torch.allclose(climb(models, seed=7, sigma=0.3, n_draws=4), expected)
+    one_step = {"seed": 7, "sigma": 0.3, "n_draws": 4, "steps": 1}
+    torch.testing.assert_close(climb(models, **one_step), climb(models, **one_step, fresh=False))
+
+
+def test_fresh_noise_is_new_in_every_step():
+    model, generator = linear(), torch.Generator().manual_seed(derive(7, WEIGHTS, 0))
+    expected = 0
+    for _ in range(3 * 2):  # steps times draws, one after the other from one generator
+        with perturbed(model, 0.3, generator):
+            expected = expected + 0.1 * weights_of(model) / 2
+    torch.testing.assert_close(climb([model], steps=3, seed=7, sigma=0.3, n_draws=2), expected)
+
+
+def test_without_noise_the_number_of_draws_does_not_matter():
+    assert torch.equal(climb([linear()], sigma=0.0, n_draws=5), climb([linear()]))
+
+
+def test_a_random_subset_is_visited_in_each_step():
+    models, seen = [linear(k) for k in range(5)], []
+    for k, model in enumerate(models):
+        model.register_forward_hook(lambda *_, k=k: seen.append(k))
+    climb(models, steps=40, subset=2)
+    seen = seen[5:]  # the first look is at all of them
+    pairs = [tuple(sorted(seen[i : i + 2])) for i in range(0, 80, 2)]
+    assert len(seen) == 80 and all(a != b for a, b in pairs)
+    assert len(set(pairs)) > 6 and set(seen) == set(range(5))
+    everyone = climb(models, subset=5)
+    torch.testing.assert_close(everyone, climb(models))
+
+
+def test_the_optimiser_sees_the_mean_objective():
+    models, seen = [linear(k) for k in range(3)], []
+    start = torch.full((1, 3, 6, 6), 0.7, requires_grad=True)
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure):
+            seen.append(closure().item())
+
+    dream(models, 2, 6, MEAN, STD, 1, param_f=lambda: ([start], lambda: start), transforms=[],
+          optimizer=lambda p: Watch(p, lr=0.1))  # fmt: skip
+    picture = (start.detach() - MEAN.view(-1, 1, 1)) / STD.view(-1, 1, 1)
+    assert seen == [pytest.approx(-np.mean([model(picture)[0, 2].item() for model in models]), rel=1e-5)]
+
+
+# What comes back, and what is left behind.
+
+
+def test_the_seed_decides():
+    model = net()
+    assert torch.equal(dream([model], 1, **SHORT, seed=3), dream([model], 1, **SHORT, seed=3))
+    assert not torch.allclose(dream([model], 1, **SHORT, seed=3), dream([model], 1, **SHORT, seed=4), atol=1e-2)
+
+
+def state(models):
+    return [
+        ({name: value.clone() for name, value in model.state_dict().items()},
+         [(module.training, len(module._forward_hooks)) for module in model.modules()],
+         [(p.requires_grad, p.grad) for p in model.parameters()])
+        for model in models
+    ]  # fmt: skip
+
+
+def same(models, before):
+    for (weights, modules, gradients), (weights_before, *rest) in zip(state(models), before, strict=True):
+        assert all(torch.equal(weights[name], value) for name, value in weights_before.items())
+        assert [modules, gradients] == rest
+
+
+def everyones_state():
+    return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+
+
+@pytest.mark.parametrize("options", [{}, {"subset": 1}, {"sigma": 0.2, "n_draws": 2}])
+def test_nothing_is_left_behind(options):
+    models = [net(k) for k in range(2)]
+    before, randomness = state(models), everyones_state()
+    dream(models, 1, **SHORT, **options)
+    same(models, before)
+    assert everyones_state() == randomness
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.2])
+def test_interrupted_it_gives_what_it_has(sigma, capsys):
+    models = [net(k) for k in range(2)]
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        if len(calls) == 1 + 2 + 1:  # the first look, two steps, and in the middle of the third
+            raise KeyboardInterrupt
+
+    options = {"size": 24, "mean": MEAN, "std": STD, "sigma": sigma}
+    expected, before, randomness = dream(models, 1, steps=2, **options), state(models), everyones_state()
+    handle = models[1].register_forward_hook(stop)
+    found = dream(models, 1, steps=100, **options)
+    handle.remove()
+    assert "Interrupted" in capsys.readouterr().out
+    assert torch.equal(found, expected)
+    same(models, before)
+    assert everyones_state() == randomness
+
+
+def test_an_error_leaves_nothing_behind_either():
+    model = net()
+    before, randomness = state([model]), everyones_state()
+    with pytest.raises(ValueError, match="no layer 'nowhere' took part; one of input, conv1"):
+        dream([model], 1, **SHORT, objective="nowhere:1", sigma=0.3)
+    same([model], before)
+    assert everyones_state() == randomness
+
+
+def test_activations_of_one_model_are_gone_when_the_next_is_visited():
+    models, kept, alive = [net(k) for k in range(3)], [], []
+    for model in models:
+        model.register_forward_pre_hook(lambda *_: alive.append(sum(ref() is not None for ref in kept)))
+        model.get_submodule("conv1").register_forward_hook(lambda _m, _i, out: kept.append(weakref.ref(out)))
+    dream(models, 1, **SHORT)
+    assert len(alive) == 3 + 3 * 3 and max(alive) <= 1
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"models": []}, "at least one model"),
+    ({"models": [tiny_net().train()]}, r"call model.eval\(\) first"),
+    ({"target": 10}, "the model has 10 classes"),
+    ({"steps": 0}, "size, steps and n_draws are at least 1, not 24, 0 and 1"),
+    ({"n_draws": 0, "sigma": 0.1}, "size, steps and n_draws"),
+    ({"sigma": -0.1}, "finite sigma >= 0, not -0.1"),
+    ({"subset": 3}, "a subset of 1 models has 1 to 1, not 3"),
+    ({"transforms": [lambda x: x @ x[:, :, :3]]}, "the transforms failed"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Some layers could not be computed")
+def test_bad_input_gets_a_sentence(change, message):
+    with pytest.raises(ValueError, match=message):
+        dream(**({"models": [net()], "target": 1} | SHORT | change))
