@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ with warnings.catch_warnings():  # kornia, which lucent needs, compiles function
 
 def dream(
     models: Sequence[nn.Module],
-    target: int,
+    target: int | Sequence[int],
     size: int,
     mean: Tensor,
     std: Tensor,
@@ -47,8 +48,9 @@ def dream(
     ----------
     models : sequence of Module
         In evaluation mode. One member gives what lucent gives for it.
-    target : int
-        Class whose logit is maximised, unless there is an ``objective``.
+    target : int or sequence of int
+        Class whose logit is maximised, unless there is an ``objective``; of several, one picture each, which start from
+        the same noise, see the same random changes, and are what each would be alone.
     size : int
         Side of the picture in pixels.
     mean, std : Tensor
@@ -57,7 +59,7 @@ def dream(
         Of lucent's optimiser, Adam at a rate of 0.05.
     objective : str or callable, optional
         As in lucent: ``"layer3:7"`` for a channel, or one of ``lucent.optvis.objectives``. Layers are named as in
-        lucent, dots replaced by underscores; ``"labels"`` is what the model returns, ``"input"`` the picture.
+        lucent, dots replaced by underscores; ``"labels"`` is what the model returns, ``"input"`` the pictures.
     input_size : int, optional
         Side to which the picture is brought before a model sees it; default: ``size``. lucent's own is 224.
     subset : int, optional
@@ -72,41 +74,70 @@ def dream(
     Returns
     -------
     Tensor
-        (c, size, size) float32 in [0, 1], on the CPU.
+        (c, size, size), of several targets (n, c, size, size); float32 in [0, 1], on the CPU.
 
     Raises
     ------
     ValueError
         Without models, for one in training mode, a class that it lacks, or counts that are out of range.
     """
-    models, view = list(models), torch.zeros(1, len(mean), *[input_size or size] * 2)
-    _check_counts(models, size, steps, subset, n_draws)
+    models, targets = list(models), torch.as_tensor(target).flatten()
+    blank = torch.zeros(len(targets), len(mean), *[input_size or size] * 2)
+    _check_counts(models, targets, size, steps, subset, n_draws)
     for model in models:
-        of_class = torch.tensor([target])
-        check(model, view, of_class) if objective else logits(model, view, of_class, batch_size=1)
-    recorder, device = _Recorder(), device_of(models[0], view)
-    mean, std = (torch.as_tensor(v, dtype=torch.float32, device=device).view(-1, 1, 1) for v in (mean, std))
-    changes = list(transform.standard_transforms if transforms is None else transforms)
-    wanted = objectives.as_objective(objective or objectives.channel("labels", target))
+        check(model, blank, targets) if objective else logits(model, blank, targets, batch_size=len(targets))
+    if param_f is None:
+        param_f = partial(param.image, size, channels=None if len(mean) == 3 else len(mean))
+    recorder, wanted = _Recorder(), objectives.as_objective(objective or _sum_of_logits(targets))
     with seeded(seed), _numpy_seeded(seed), progress(total=steps, description="dream") as bar:
         pictures = render.render_vis(
             recorder,
             _Mean(wanted, recorder, bar, _Visits(models, seed, subset, sigma, n_draws, fresh)),
-            param_f or (lambda: param.image(size, channels=None if len(mean) == 3 else len(mean))),
+            partial(_side_by_side, param_f, len(targets), seed),
             optimizer,
-            [*changes, lambda picture: (picture.to(device) - mean) / std],
+            _changes(transforms, mean, std, device_of(models[0], blank)),
             thresholds=(steps,),
             preprocess=False,
             progress=False,
             show_image=False,
             fixed_image_size=input_size or size,
         )
-    return torch.from_numpy(pictures[-1][0]).permute(2, 0, 1).contiguous()
+    found = torch.from_numpy(pictures[-1]).permute(0, 3, 1, 2).contiguous()
+    return found if torch.as_tensor(target).ndim else found[0]
 
 
-def _check_counts(models: list, size: int, steps: int, subset: int | None, n_draws: int) -> None:
-    if not models:
-        raise ValueError("a dream needs at least one model")
+def views(pictures: Tensor, mean: Tensor, std: Tensor, input_size: int, n: int = 16, seed: int = 0) -> Tensor:
+    """What models see of pictures while they dream: normalised inputs, (n, pictures, c, input_size, input_size).
+
+    ``n`` draws of lucent's random changes, the same for all pictures.
+    """
+    brought = [*_changes(None, mean, std, "cpu"), nn.Upsample(input_size, mode="bilinear", align_corners=True)]
+    with _numpy_seeded(seed):
+        return torch.stack([transform.compose(brought)(pictures) for _ in range(n)])
+
+
+def _changes(transforms: list[Callable] | None, mean: Tensor, std: Tensor, device) -> list[Callable]:
+    mean, std = (torch.as_tensor(v, dtype=torch.float32, device=device).view(-1, 1, 1) for v in (mean, std))
+    normalise = [lambda pictures: (pictures.to(device) - mean) / std]
+    return [*(transform.standard_transforms if transforms is None else transforms), *normalise]
+
+
+def _sum_of_logits(targets: Tensor) -> objectives.Objective:
+    return sum(objectives.channel("labels", int(target), batch=i) for i, target in enumerate(targets))
+
+
+def _side_by_side(param_f: Callable, n: int, seed: int) -> tuple[list[Tensor], Callable[[], Tensor]]:
+    """lucent's parameters and picture ``n`` times, each from the same noise."""
+    made = []
+    for _ in range(n):
+        torch.manual_seed(seed)
+        made.append(param_f())
+    return [p for parameters, _ in made for p in parameters], lambda: torch.cat([picture() for _, picture in made])
+
+
+def _check_counts(models: list, targets: Tensor, size: int, steps: int, subset: int | None, n_draws: int) -> None:
+    if not models or not len(targets):
+        raise ValueError(f"a dream needs at least one model and one target, not {len(models)} and {len(targets)}")
     if min(size, steps, n_draws) < 1:
         raise ValueError(f"size, steps and n_draws are at least 1, not {size}, {steps} and {n_draws}")
     if subset is not None and not 1 <= subset <= len(models):

@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_net
 from torch import nn
 
-from saliency_lib.dreams import dream, objectives, param, render, transform
+from saliency_lib.dreams import dream, objectives, param, render, transform, views
 from saliency_lib.noisegrad import perturbed
 from saliency_lib.randomness import WEIGHTS, derive, seeded
 
@@ -70,6 +70,19 @@ def test_grey_pictures():
     assert found.shape == (1, 24, 24)
     expected = of_lucent(model, "fc:3", channels=1, mean=mean, std=std)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_several_targets_are_each_what_it_would_be_alone():
+    models = [net(k) for k in range(2)]
+    together = dream(models, [4, 0, 7], **SHORT)
+    alone = torch.stack([dream(models, target, **SHORT) for target in (4, 0, 7)])
+    assert together.shape == (3, 3, 24, 24)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+
+
+def test_an_objective_sees_all_pictures():
+    found = dream([linear()], [0, 0], 6, MEAN, STD, 3, objective=lambda of: -(of("labels")[1] - of("labels")[0])[2])
+    assert not torch.allclose(found[0], found[1], atol=1e-2)
 
 
 class Mean(nn.Module):
@@ -168,6 +181,29 @@ def test_the_optimiser_sees_the_mean_objective():
     assert seen == [pytest.approx(-np.mean([model(picture)[0, 2].item() for model in models]), rel=1e-5)]
 
 
+# What models see.
+
+
+def test_views_are_what_a_model_sees_in_its_first_steps():
+    model, seen = net(), []
+    start = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    handle = model.register_forward_hook(lambda _m, inputs, _o: seen.append(inputs[0].detach()))
+    dream([model], 1, 24, MEAN, STD, 3, seed=4, input_size=16, param_f=lambda: ([start], lambda: start),
+          optimizer=lambda p: torch.optim.SGD(p, lr=0))  # fmt: skip
+    handle.remove()
+    found = views(start.detach(), MEAN, STD, 16, n=3, seed=4)
+    assert found.shape == (3, 1, 3, 16, 16)
+    torch.testing.assert_close(found, torch.stack(seen[1:]))  # the first look is at nothing
+
+
+def test_pictures_get_the_same_views():
+    picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    state = np.random.get_state()[1].tolist()
+    found = views(torch.cat([picture, picture]), MEAN, STD, 32, n=4)
+    assert torch.equal(found[:, 0], found[:, 1]) and not torch.allclose(found[0], found[1])
+    assert np.random.get_state()[1].tolist() == state
+
+
 # What comes back, and what is left behind.
 
 
@@ -245,7 +281,8 @@ def test_activations_of_one_model_are_gone_when_the_next_is_visited():
 
 
 @pytest.mark.parametrize("change,message", [
-    ({"models": []}, "at least one model"),
+    ({"models": []}, "at least one model and one target, not 0 and 1"),
+    ({"target": []}, "at least one model and one target, not 1 and 0"),
     ({"models": [tiny_net().train()]}, r"call model.eval\(\) first"),
     ({"target": 10}, "the model has 10 classes"),
     ({"steps": 0}, "size, steps and n_draws are at least 1, not 24, 0 and 1"),
