@@ -68,8 +68,8 @@ def dream(
         Noise on the weights as in :func:`saliency_lib.noisegrad.perturbed`, ``n_draws`` times per model and step;
         the same draws in every step if not ``fresh``.
     param_f, transforms, optimizer
-        lucent's: how the picture is parametrised (default: by its spectrum, colours decorrelated), the random changes
-        before every step, and a function from parameters to an optimiser.
+        lucent's: how as many pictures as targets are parametrised (default: by their spectra, colours decorrelated),
+        the random changes before every step, and a function from parameters to an optimiser.
 
     Returns
     -------
@@ -87,13 +87,13 @@ def dream(
     for model in models:
         check(model, blank, targets) if objective else logits(model, blank, targets, batch_size=len(targets))
     if param_f is None:
-        param_f = partial(param.image, size, channels=None if len(mean) == 3 else len(mean))
+        param_f = partial(_start, size, None if len(mean) == 3 else len(mean), len(targets))
     recorder, wanted = _Recorder(), objectives.as_objective(objective or _sum_of_logits(targets))
     with seeded(seed), _numpy_seeded(seed), progress(total=steps, description="dream") as bar:
         pictures = render.render_vis(
             recorder,
             _Mean(wanted, recorder, bar, _Visits(models, seed, subset, sigma, n_draws, fresh)),
-            partial(_side_by_side, param_f, len(targets), seed),
+            param_f,
             optimizer,
             _changes(transforms, mean, std, device_of(models[0], blank)),
             thresholds=(steps,),
@@ -126,13 +126,14 @@ def _sum_of_logits(targets: Tensor) -> objectives.Objective:
     return sum(objectives.channel("labels", int(target), batch=i) for i, target in enumerate(targets))
 
 
-def _side_by_side(param_f: Callable, n: int, seed: int) -> tuple[list[Tensor], Callable[[], Tensor]]:
-    """lucent's parameters and picture ``n`` times, each from the same noise."""
-    made = []
-    for _ in range(n):
-        torch.manual_seed(seed)
-        made.append(param_f())
-    return [p for parameters, _ in made for p in parameters], lambda: torch.cat([picture() for _, picture in made])
+def _start(size: int, channels: int | None, n: int) -> tuple[list[Tensor], Callable[[], Tensor]]:
+    """lucent's parameters and pictures, n of them from the noise that one would have."""
+    alone, _ = param.image(size, channels=channels)
+    parameters, pictures = param.image(size, channels=channels, batch=n)
+    with torch.no_grad():
+        for together, own in zip(parameters, alone):
+            together.copy_(own.expand_as(together))
+    return parameters, pictures
 
 
 def _check_counts(models: list, targets: Tensor, size: int, steps: int, subset: int | None, n_draws: int) -> None:
@@ -204,19 +205,29 @@ class _Mean:
         self.objective, self.recorder, self.bar, self.visits = objective, recorder, bar, visits
 
     def __call__(self, hook: Callable) -> Tensor:
-        whole = [self.recorder.take(), hook("input")]
-        leaves = [x.detach().requires_grad_() for x in whole]
-        gradients, value = [torch.zeros_like(x) for x in leaves], torch.zeros(())
+        whole = [self.recorder.take()]  # and the pictures before their random change, if the objective asks for them
+        leaves, gradients, value = [whole[0].detach().requires_grad_()], [0.0, 0.0], torch.zeros(())
+
+        def pictures() -> Tensor:
+            if len(whole) == 1:
+                whole.append(hook("input"))
+                leaves.append(whole[1].detach().requires_grad_())
+            return leaves[1]
 
         def look(model: nn.Module) -> None:
             nonlocal value
-            with _activations(model, leaves[1]) as activation:
+            with _activations(model, pictures) as activation:
                 model(leaves[0])
                 loss = self.objective(activation)
+            if not loss.isfinite():
+                raise ValueError(
+                    f"the objective is {loss.item()} for {len(leaves[0])} pictures; look at the model's weights, and "
+                    "whether param_f gives one picture per target"
+                )
             value = value + loss.detach().cpu()
-            for total, part in zip(gradients, torch.autograd.grad(loss, leaves, allow_unused=True)):
+            for i, part in enumerate(torch.autograd.grad(loss, leaves, allow_unused=True)):
                 if part is not None:
-                    total += part
+                    gradients[i] = gradients[i] + part
 
         n = self.visits.visit(look)
         self.bar.update()
@@ -225,17 +236,19 @@ class _Mean:
 
 
 @contextmanager
-def _activations(model: nn.Module, picture: Tensor) -> Iterator[Callable[[str], Tensor]]:
+def _activations(model: nn.Module, pictures: Callable[[], Tensor]) -> Iterator[Callable[[str], Tensor]]:
     """What lucent's objectives ask, by layer name, of the passes inside the block."""
     names = {module: name.replace(".", "_") or "labels" for name, module in model.named_modules()}
-    found = {"input": picture}
+    found = {}
 
     def keep(module: nn.Module, _inputs, output) -> None:
         found[names[module]] = output
 
     def activation(layer: str) -> Tensor:
+        if layer == "input":
+            return pictures()
         if layer not in found:
-            raise ValueError(f"no layer {layer!r} took part; one of {', '.join(found)}")
+            raise ValueError(f"no layer {layer!r} took part; one of input, {', '.join(found)}")
         return found[layer]
 
     with hooked(list(names), keep):

@@ -290,6 +290,7 @@ def test_activations_of_one_model_are_gone_when_the_next_is_visited():
     ({"sigma": -0.1}, "finite sigma >= 0, not -0.1"),
     ({"subset": 3}, "a subset of 1 models has 1 to 1, not 3"),
     ({"transforms": [lambda x: x @ x[:, :, :3]]}, "the transforms failed"),
+    ({"target": [1, 2], "param_f": lambda: param.image(24)}, "the objective is nan for 1 pictures.*one picture per"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Some layers could not be computed")
 def test_bad_input_gets_a_sentence(change, message):
