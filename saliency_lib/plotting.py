@@ -14,6 +14,7 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import PIL.Image
 import seaborn
 import torch
@@ -66,7 +67,9 @@ class Run:
 
 
 def start(notebook: str, variables: dict) -> Run:
-    """Set the style and begin a run; ``variables`` is the notebook's ``globals()``, where its parameters are read."""
+    """Set the style of figures and tables and begin a run; ``variables`` is the notebook's ``globals()``, where its
+    parameters are read."""
+    pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
     return Run(notebook, {name: variables[name] for name in profiles.parameters(notebook)})
 

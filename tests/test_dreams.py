@@ -2,16 +2,21 @@
 
 import copy
 import random
+import signal
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny_net
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from saliency_lib.dreams import dream, objectives, param, render, transform, views
+from saliency_lib.dreams.interrupts import held
 from saliency_lib.noisegrad import perturbed
+from saliency_lib.progress import progress
 from saliency_lib.randomness import WEIGHTS, derive, seeded
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
@@ -34,11 +39,13 @@ def of_lucent(model, objective, seed=0, size=24, channels=None, mean=MEAN, std=S
     """The same by lucent alone, which leaves hooks behind: on a copy."""
     state = np.random.get_state()
     np.random.seed(seed)
-    normal = [*transform.standard_transforms, lambda x: (x - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)]
+    mean, std = (v.view(-1, 1, 1).to(transform.device) for v in (mean, std))
+    normal = [*transform.standard_transforms, lambda x: (x - mean) / std]
     with seeded(seed):
         found = render.render_vis(
-            copy.deepcopy(model), objective, lambda: param.image(size, channels=channels), transforms=normal,
-            thresholds=(steps,), preprocess=False, progress=False, show_image=False, fixed_image_size=size,
+            copy.deepcopy(model).to(transform.device), objective, lambda: param.image(size, channels=channels),
+            transforms=normal, thresholds=(steps,), preprocess=False, progress=False, show_image=False,
+            fixed_image_size=size,
         )  # fmt: skip
     np.random.set_state(state)
     return torch.from_numpy(found[-1][0]).permute(2, 0, 1)
@@ -54,6 +61,7 @@ def test_one_member_gives_what_lucent_gives(seed):
 
 @pytest.mark.parametrize("objective", [
     "conv1:1",
+    "layer2_0_conv1:3",
     objectives.neuron("layer1", 2),
     objectives.channel("fc", 1) + 0.1 * objectives.blur_input_each_step(),
 ])  # fmt: skip
@@ -163,8 +171,10 @@ def test_a_random_subset_is_visited_in_each_step():
     pairs = [tuple(sorted(seen[i : i + 2])) for i in range(0, 80, 2)]
     assert len(seen) == 80 and all(a != b for a, b in pairs)
     assert len(set(pairs)) > 6 and set(seen) == set(range(5))
-    everyone = climb(models, subset=5)
-    torch.testing.assert_close(everyone, climb(models))
+    torch.testing.assert_close(climb(models, subset=5), climb(models))
+    one = climb(models, steps=1, subset=1)
+    assert sum(torch.allclose(one, 0.1 * weights_of(model), atol=1e-6) for model in models) == 1
+    assert len({climb(models, steps=1, subset=1, seed=seed).sum().item() for seed in range(8)}) > 1
 
 
 def test_the_optimiser_sees_the_mean_objective():
@@ -198,10 +208,25 @@ def test_views_are_what_a_model_sees_in_its_first_steps():
 
 def test_pictures_get_the_same_views():
     picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    state = np.random.get_state()[1].tolist()
+    before = everyones_state()
     found = views(torch.cat([picture, picture]), MEAN, STD, 32, n=4)
     assert torch.equal(found[:, 0], found[:, 1]) and not torch.allclose(found[0], found[1])
-    assert np.random.get_state()[1].tolist() == state
+    assert everyones_state() == before
+    with pytest.raises(ValueError, match=r"picture\[None\] makes one of one"):
+        views(picture[0], MEAN, STD, 32)
+
+
+def test_changes_are_made_where_lucent_has_its_tensors(monkeypatch):
+    """On a machine with a GPU that is where it is, whatever the pictures and models are on; "meta" stands for it."""
+    monkeypatch.setattr(transform, "device", torch.device("meta"))
+    devices = []
+
+    def look(pictures):
+        devices.append(pictures.device.type)
+        return torch.zeros(pictures.shape)
+
+    found = views(torch.rand(2, 3, 24, 24, generator=torch.Generator()), MEAN, STD, 24, n=2, transforms=[look])
+    assert devices == ["meta"] * 2 and found.device.type == "cpu"
 
 
 # What comes back, and what is left behind.
@@ -229,7 +254,7 @@ def same(models, before):
 
 
 def everyones_state():
-    return torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()
+    return torch.random.get_rng_state().tolist(), str(np.random.get_state()), random.getstate()
 
 
 @pytest.mark.parametrize("options", [{}, {"subset": 1}, {"sigma": 0.2, "n_draws": 2}])
@@ -239,6 +264,78 @@ def test_nothing_is_left_behind(options):
     dream(models, 1, **SHORT, **options)
     same(models, before)
     assert everyones_state() == randomness
+
+
+@pytest.mark.parametrize("moment", ["hooks on", "hooks off", "weights back"])
+def test_ctrl_c_at_a_bad_moment_leaves_nothing_half_done(moment, monkeypatch):
+    models, calls = [net(k) for k in range(2)], []
+    before, expected = state(models), dream([net(k) for k in range(2)], 1, **SHORT | {"steps": 2}, sigma=0.2)
+
+    def interrupting(original):
+        def method(*arguments, **options):
+            calls.append(1)
+            if len(calls) == late[moment]:
+                signal.raise_signal(signal.SIGINT)
+            return original(*arguments, **options)
+
+        return method
+
+    modules, weights = len(list(models[0].modules())), len(list(models[0].parameters()))
+    late = {"hooks on": 2 * 2 * modules + 5, "hooks off": 2 * 2 * modules + 5, "weights back": 2 * 2 * weights + 3}
+    with monkeypatch.context() as m:
+        if moment == "hooks on":
+            late[moment] += 2 * 2  # two looks at the classes, of the root module, before the first step
+            m.setattr(nn.Module, "register_forward_hook", interrupting(nn.Module.register_forward_hook))
+        elif moment == "hooks off":
+            late[moment] += 2 * 2
+            m.setattr(RemovableHandle, "remove", interrupting(RemovableHandle.remove))
+        else:
+            m.setattr(torch.Tensor, "copy_", interrupting(torch.Tensor.copy_))
+        found = dream(models, 1, **SHORT | {"steps": 100}, sigma=0.2)
+    same(models, before)
+    assert len(calls) > late[moment] and torch.equal(found, expected)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_is_not_held():
+    with pytest.raises(KeyboardInterrupt), held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_dreams_can_be_had_in_another_thread():
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: dream([net()], 1, **SHORT)).result()
+    assert torch.equal(found, dream([net()], 1, **SHORT))
+
+
+def test_one_bar_per_dream(monkeypatch):
+    bars = []
+
+    def watched(**options):
+        bars.append(progress(**options))
+        bars[-1].update = lambda n=1, bar=bars[-1]: setattr(bar, "n", bar.n + n)
+        return bars[-1]
+
+    monkeypatch.setattr("saliency_lib.dreams.dreaming.progress", watched)
+    dream([net(), net(1)], [1, 2], **SHORT)
+    assert [(bar.total, bar.n) for bar in bars] == [(3, 3)]
+
+
+def test_a_dream_is_not_changed_by_the_next():
+    start = torch.zeros(1, 3, 6, 6, requires_grad=True)
+    options = {"param_f": lambda: ([start], lambda: start), "transforms": []}
+    first = dream([linear()], 2, 6, MEAN, STD, 2, **options)
+    kept = first.clone()
+    dream([linear()], 2, 6, MEAN, STD, 2, **options)
+    assert torch.equal(first, kept)
+
+
+def test_a_model_may_change_its_input_in_place():
+    with seeded(0):
+        model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(3 * 24**2, 10)).eval()
+    torch.testing.assert_close(dream([model], 1, **SHORT), of_lucent(model, "2:1"), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.2])
@@ -277,7 +374,7 @@ def test_activations_of_one_model_are_gone_when_the_next_is_visited():
         model.register_forward_pre_hook(lambda *_: alive.append(sum(ref() is not None for ref in kept)))
         model.get_submodule("conv1").register_forward_hook(lambda _m, _i, out: kept.append(weakref.ref(out)))
     dream(models, 1, **SHORT)
-    assert len(alive) == 3 + 3 * 3 and max(alive) <= 1
+    assert len(alive) == 3 + 3 * 3 and len(kept) == len(alive) and max(alive) == 0
 
 
 @pytest.mark.parametrize("change,message", [
@@ -285,14 +382,25 @@ def test_activations_of_one_model_are_gone_when_the_next_is_visited():
     ({"target": []}, "at least one model and one target, not 1 and 0"),
     ({"models": [tiny_net().train()]}, r"call model.eval\(\) first"),
     ({"target": 10}, "the model has 10 classes"),
-    ({"steps": 0}, "size, steps and n_draws are at least 1, not 24, 0 and 1"),
-    ({"n_draws": 0, "sigma": 0.1}, "size, steps and n_draws"),
+    ({"models": net()}, r"models are a list; for one write \[resnetsmall\]"),
+    ({"models": [nn.Sequential(nn.Flatten(), nn.Linear(3 * 24**2, 4)).eval()], "objective": "1:7"}, "does not have"),
+    ({"steps": 0}, "size, input_size, steps and n_draws are at least 1, not 0"),
+    ({"size": -1}, "are at least 1, not -1"),
+    ({"input_size": 0}, "are at least 1, not 0"),
+    ({"n_draws": 0, "sigma": 0.1}, "are at least 1, not 0"),
     ({"sigma": -0.1}, "finite sigma >= 0, not -0.1"),
     ({"subset": 3}, "a subset of 1 models has 1 to 1, not 3"),
     ({"transforms": [lambda x: x @ x[:, :, :3]]}, "the transforms failed"),
-    ({"target": [1, 2], "param_f": lambda: param.image(24)}, "the objective is nan for 1 pictures.*one picture per"),
+    ({"target": [1, 2], "param_f": lambda: param.image(24)}, "1 pictures for 2 targets; it should give one each"),
+    ({"target": 1, "param_f": lambda: param.image(24, batch=3)}, "3 pictures for 1 targets"),
+    ({"std": torch.tensor([0.2])}, r"mean and std \(c,\), one value per channel"),
+    ({"std": torch.tensor([0.2, 0.0, 0.2])}, "std above 0"),
+    ({"objective": ""}, "an objective is 'layer:channel'.*not ''"),
+    ({"objective": "conv1"}, "an objective is 'layer:channel'.*not 'conv1'"),
+    ({"objective": "conv1:999"}, "asks for what its layer does not have: index 999"),
+    ({"objective": objectives.diversity("conv1")}, "not one number that depends on the pictures"),
+    ({"objective": lambda of: of("labels").sum() * float("nan")}, "the objective is nan"),
 ])  # fmt: skip
-@pytest.mark.filterwarnings("ignore:Some layers could not be computed")
 def test_bad_input_gets_a_sentence(change, message):
     with pytest.raises(ValueError, match=message):
         dream(**({"models": [net()], "target": 1} | SHORT | change))

@@ -44,8 +44,10 @@ def check(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | N
 @contextmanager
 def hooked(modules: list[nn.Module], hook: Callable):
     """``hook(module, inputs, output)`` after each forward pass of the modules, inside the block only."""
-    handles = [module.register_forward_hook(hook) for module in modules]
+    handles = []
     try:
+        for module in modules:
+            handles.append(module.register_forward_hook(hook))
         yield
     finally:
         for handle in handles:
