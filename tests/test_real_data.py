@@ -67,6 +67,22 @@ CHANGES = {
         "deep_n_train": 200,
         "deep_epochs": 1,
     },
+    "05_ensemble_dreams": {  # grey
+        "dataset": "fashion_mnist",
+        "n_train": 2000,
+        "n_val": 300,
+        "n_members": 4,
+        "epochs": 2,
+        "n_classes": 2,
+        "dream_size": 32,
+        "steps": 8,
+        "counts": [1, 2],
+        "n_again": 2,
+        "n_views": 2,
+        "n_real": 4,
+        "n_draws": 2,
+        "n_shaken": 1,
+    },
     "06_noisegrad": {
         "dataset": "cmnist",
         "model": "lenet",
@@ -96,6 +112,7 @@ CHANGES = {
     [
         ("02_gradient_snr", "02_snr_per_image", "SNR (Eq. 5)"),
         ("04_sweep_architectures", "04_nonlinearity", "ReLU alone"),
+        ("05_ensemble_dreams", "05_noisegrad", "vividness, relative"),
         ("06_noisegrad", "06_sigma", "localisation at the chosen sigma"),
     ],
 )
