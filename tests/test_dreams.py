@@ -268,7 +268,7 @@ def test_nothing_is_left_behind(options):
 
 @pytest.mark.parametrize("moment", ["hooks on", "hooks off", "weights back"])
 def test_ctrl_c_at_a_bad_moment_leaves_nothing_half_done(moment, monkeypatch):
-    models, calls = [net(k) for k in range(2)], []
+    models, calls, handler = [net(k) for k in range(2)], [], signal.getsignal(signal.SIGINT)
     before, expected = state(models), dream([net(k) for k in range(2)], 1, **SHORT | {"steps": 2}, sigma=0.2)
 
     def interrupting(original):
@@ -294,14 +294,15 @@ def test_ctrl_c_at_a_bad_moment_leaves_nothing_half_done(moment, monkeypatch):
         found = dream(models, 1, **SHORT | {"steps": 100}, sigma=0.2)
     same(models, before)
     assert len(calls) > late[moment] and torch.equal(found, expected)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_second_ctrl_c_is_not_held():
+    handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), held():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_dreams_can_be_had_in_another_thread():
