@@ -59,14 +59,9 @@ def test_all_run_at_smoke_and_make_their_figures(tmp_path, monkeypatch):
     assert {c for c, row in claims.all_claims().items() if row["figure"] in made} == set(judged)
     for result in results:
         book = nbformat.read(tmp_path / "build" / "smoke" / f"{result.notebook}.ipynb", as_version=4)
-        errors = [
-            o
-            for cell in book.cells
-            if cell.cell_type == "code"
-            for o in cell.outputs
-            if o.output_type == "error" or o.get("name") == "stderr"
-        ]
-        assert not errors, errors
+        outputs = [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs]
+        errors = [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+        assert not errors, "\n".join([result.notebook, *(o.get("text", o.get("evalue")) for o in errors)])
 
 
 def test_committed_numbers_come_from_the_current_parameters():
