@@ -1,0 +1,217 @@
+"""Layers redrawn from the logits down or one at a time."""
+
+import pytest
+import torch
+import torchvision
+from conftest import batch, tiny_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from saliency_lib import attribution, randomization
+from saliency_lib.randomization import cascading, independent, layers
+from saliency_lib.randomness import seeded
+
+BOTH = pytest.mark.parametrize("steps", [cascading, independent])
+
+
+@pytest.fixture(autouse=True)
+def networks_of_a_seed():
+    with seeded(0):
+        yield
+
+
+def states(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def changed(model, before):
+    """Names of the modules whose weights or statistics differ from ``before``."""
+    return {
+        name.rpartition(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+
+
+class Upside(nn.Module):
+    """Registers its layers in another order than it calls them, with a token of its own and a head it never calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.last, self.never = nn.Linear(6, 4), nn.Linear(6, 2)
+        self.first = nn.Conv2d(3, 6, 3)
+        self.norm = nn.BatchNorm2d(6)
+        self.token = nn.Parameter(torch.ones(1, 3, 1, 1))
+
+    def forward(self, x):
+        return self.last(self.norm(self.first(x + self.token)).relu().mean((2, 3)))
+
+
+def test_the_order_is_that_of_the_pass_and_what_is_unused_is_left_out():
+    assert layers(Upside()) == {"last": ("last",), "first": ("first", "norm"), "Upside": ("",)}
+
+
+@pytest.mark.parametrize(
+    "name,expected",
+    [
+        ("resnet_small", ["fc", "layer4", "layer3", "layer2", "layer1", "conv1"]),
+        ("cnn", ["11", "9", "4", "0"]),
+        ("mlp", ["7", "5", "3", "1"]),
+        ("vgg11", [f"classifier.{k}" for k in (6, 3, 0)] + [f"features.{k}" for k in (18, 16, 13, 11, 8, 6, 3, 0)]),
+    ],
+)
+def test_blocks_of_the_projects_networks(name, expected):
+    assert list(layers(tiny_net(name=name, size=32))) == expected
+
+
+def test_inception_has_the_papers_17_blocks():
+    model = torchvision.models.inception_v3(weights=None, init_weights=False)
+    found = layers(model, torch.zeros(1, 3, 96, 96))
+    assert len(found) == 17 and next(iter(found)) == "fc" and "AuxLogits" not in found
+    assert sum(len(holders) for holders in found.values()) == 2 * 94 + 1  # convolutions, their norms, the classifier
+
+
+def test_layers_with_their_norms_and_parts_by_name():
+    model = tiny_net()
+    single = layers(model, parts="layers")
+    assert single["layer4.0.conv2"] == ("layer4.0.conv2", "layer4.0.bn2") and len(single) == 13
+    assert list(layers(model, parts=["layer2.0", "fc"])) == ["fc", "layer2.0"]
+
+
+def test_attention_is_redrawn_whole():
+    model = torchvision.models.VisionTransformer(16, 8, 2, 1, 8, 16, num_classes=3)
+    single = layers(model, torch.zeros(1, 3, 16, 16), parts="layers")
+    name = "encoder.layers.encoder_layer_1.self_attention"
+    assert f"{name}.out_proj" in single[name]
+    step, redrawn = next(iter(independent(model, 0, torch.zeros(1, 3, 16, 16), parts=[name])))
+    assert step == name and {name, f"{name}.out_proj"} <= changed(redrawn, states(model)) | {f"{name}.out_proj"}
+    assert not torch.equal(redrawn.get_submodule(name).out_proj.weight, model.get_submodule(name).out_proj.weight)
+
+
+@pytest.mark.parametrize("parts", ["blocks", "layers"])
+@pytest.mark.parametrize("name", ["resnet_small", "lenet"])
+def test_a_cascade_redraws_one_more_layer_a_step_and_keeps_what_is_drawn(name, parts):
+    model = tiny_net(name=name, size=16)
+    before, last = states(model), states(model)
+    order, done = layers(model, parts=parts), set()
+    for layer, copied in cascading(model, 3, parts=parts):
+        assert changed(copied, last) <= set(order[layer]), "keeps what is already redrawn"
+        done |= set(order[layer])
+        assert {h for h in done if "bn" not in h and "downsample.1" not in h} <= changed(copied, before) <= done
+        last = states(copied)
+    assert len(order) == len(list(cascading(model, 3, parts=parts)))
+
+
+@BOTH
+def test_the_model_is_left_as_it_was_and_copies_are_apart(steps):
+    model = tiny_net()
+    model.fc.weight.requires_grad_(False)
+    before, hooks = states(model), [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()]
+    found = list(steps(model, 1))
+    assert not changed(model, before) and not model.training
+    assert hooks == [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()]
+    for _, copied in found:
+        assert not copied.training and not copied.fc.weight.requires_grad
+        assert hooks == [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in copied.modules()]
+    maps = [attribution.attribute("input_gradient", copied, *batch()) for _, copied in found]
+    assert all(not torch.equal(a, b) for k, a in enumerate(maps) for b in maps[:k])
+
+
+def test_independent_steps_change_one_layer_and_draw_what_the_cascade_draws():
+    model = tiny_net()
+    before, order = states(model), layers(model)
+    for (name, alone), (same, together) in zip(independent(model, 7), cascading(model, 7)):
+        assert name == same and changed(alone, before) <= set(order[name])
+        for holder in order[name]:
+            a, b = (m.get_submodule(holder).state_dict() for m in (alone, together))
+            assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 2**31), st.sampled_from(["own", "truncated_normal", "uniform"]))
+def test_layers_of_one_shape_differ_and_a_seed_repeats(seed, draw):
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(4)))
+    ends = [list(cascading(model, s, draw=draw))[-1][1] for s in (seed, seed, seed + 1)]
+    weights = [[m.weight for m in end] for end in ends]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1]))
+    assert not any(torch.equal(a, b) for a, b in zip(weights[0], weights[2]))
+    assert not any(torch.equal(a, b) for k, a in enumerate(weights[0]) for b in weights[0][:k])
+
+
+def test_draws_are_the_papers():
+    model = nn.Sequential(nn.Conv2d(3, 64, 3), nn.BatchNorm2d(64), nn.Flatten(), nn.LazyLinear(10))
+    model(torch.zeros(2, 3, 16, 16))
+    for draw, bound in (("truncated_normal", 0.02), ("uniform", 0.01 * 3**0.5)):
+        end = list(cascading(model.eval(), 0, draw=draw))[-1][1]
+        for p in end.parameters():
+            assert p.abs().max() <= bound
+        spread = end[3].weight.std().item()
+        assert spread == pytest.approx(0.01 if draw == "uniform" else 0.00880, rel=0.02)  # cut at two deviations
+
+
+def test_own_draws_are_the_layers_initialiser_and_a_function_may_draw():
+    model = nn.Sequential(nn.Linear(400, 300), nn.ReLU(), nn.Linear(300, 4))
+    for module in (model[0], model[2]):
+        nn.init.ones_(module.weight)
+    end = list(cascading(model))[-1][1]
+    assert end[0].weight.std().item() == pytest.approx((1 / 400 / 3) ** 0.5, rel=0.02)  # U(-1/sqrt(n), 1/sqrt(n))
+    zero = next(iter(cascading(model, draw=lambda module: nn.init.zeros_(module.weight))))[1]
+    assert not zero[2].weight.any() and zero[0].weight.all()
+
+
+def test_statistics_of_redrawn_norms():
+    model = tiny_net()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.fill_(3.0)
+            module.running_var.fill_(5.0)
+    for statistics, mean, variance in (("reset", 0, 1), ("keep", 3, 5)):
+        for draw in ("own", "truncated_normal"):
+            by_name = dict(independent(model, draw=draw, statistics=statistics))
+            redrawn, other = by_name["conv1"].bn1, by_name["fc"].bn1
+            assert (redrawn.running_mean == mean).all() and (redrawn.running_var == variance).all()
+            assert (other.running_mean == 3).all() and (other.running_var == 5).all()
+
+
+class Gain(nn.Module):
+    """A weight without an initialiser, on two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(3, 1, 1))
+
+    def forward(self, x):
+        return x * self.gain
+
+
+@BOTH
+def test_clear_errors_come_with_the_call(steps):
+    model = tiny_net()
+    for options, text in (
+        ({"parts": "block"}, "unknown parts 'block'"),
+        ({"parts": ["layer9"]}, "no module 'layer9'"),
+        ({"draw": "normal"}, "unknown draw 'normal'"),
+        ({"statistics": "drop"}, "unknown statistics 'drop'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            steps(model, **options)
+    with pytest.raises(ValueError, match="no weights to redraw"):
+        steps(nn.Sequential(nn.Flatten()), 0, torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="pass images="):
+        steps(nn.Sequential(nn.Flatten(), nn.ReLU()))
+    gain = nn.Sequential(Gain(), nn.Flatten(), nn.Linear(48, 2))
+    with pytest.raises(ValueError, match="Gain has no initialiser of its own"):
+        list(steps(gain, 0, torch.zeros(1, 3, 4, 4)))
+    assert len(list(steps(gain, 0, torch.zeros(1, 3, 4, 4), draw="truncated_normal"))) == 2
+
+
+def test_quantus_gives_layers_of_one_shape_the_same_weights():
+    """Why each layer has a generator of its own here."""
+    from quantus.helpers.model.pytorch_model import PyTorchModel
+
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)).eval()
+    steps = PyTorchModel(model, channel_first=True).get_random_layer_generator(order="top_down", seed=1)
+    end = [copied for _, copied in steps][-1]
+    assert torch.equal(end[0].weight, end[2].weight)
+    ours = list(cascading(model))[-1][1]
+    assert not torch.equal(ours[0].weight, ours[2].weight)
+    assert randomization.layers(model).keys() == {"0", "2"}
