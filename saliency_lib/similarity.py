@@ -11,6 +11,8 @@ from skimage import feature
 from torch import Tensor
 from torch.nn import functional as F
 
+from saliency_lib.channels import abs_sum, total
+
 
 def unit(maps: Tensor) -> Tensor:
     """Each map divided by its largest absolute value, so that it lies in [-1, 1] and zero stays zero."""
@@ -122,6 +124,14 @@ def hog(a: Tensor, b: Tensor, cell: int | None = None) -> Tensor:
 
     features = (np.stack([histogram(v) for v in unit(m.detach().double()).cpu().numpy()]) for m in (a, b))
     return pearson(*(torch.from_numpy(f) for f in features))
+
+
+MEASURES = {  # the four of Adebayo et al. 2018 with their channel reductions: of maps (n, c, h, w), one value per image
+    "rank correlation": lambda a, b: spearman(total(a), total(b)),
+    "absolute rank correlation": lambda a, b: spearman(abs_sum(a), abs_sum(b)),
+    "SSIM": lambda a, b: ssim(total(a), total(b)),
+    "HOG": lambda a, b: hog(total(a), total(b)),
+}
 
 
 def with_the_others(measure, members: Tensor) -> Tensor:

@@ -397,3 +397,36 @@ def test_relus_that_work_in_place_give_the_same_maps(name):
         if isinstance(module, nn.ReLU):
             module.inplace = False
     torch.testing.assert_close(maps, method(name)(model, x, y, **options), rtol=1e-3, atol=1e-6)
+
+
+class SumPool(nn.Module):
+    """One convolution, ReLU, sum over the picture (Adebayo et al. 2018, section 5)."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = nn.Parameter(kernel)
+
+    def forward(self, x):
+        return nn.functional.conv2d(x, self.kernel, padding=1).relu().sum((2, 3))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sum_pool_network_has_the_papers_closed_form_with_a_strict_inequality(seed):
+    """Gradient: the sum of the kernel's values where their outputs are on; the paper's >= counts flat zeros as on."""
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn(1, 1, 3, 3, generator=generator)
+    x = torch.rand(2, 1, 12, 12, generator=generator)
+    x[:, :, :6] = 0  # flat: outputs are zero there
+    net, y = SumPool(kernel).eval(), torch.zeros(2, dtype=torch.int64)
+    gradient = attribute("input_gradient", net, x, y)
+    outputs = nn.functional.conv2d(x, kernel, padding=1)
+    closed = {
+        name: nn.functional.conv_transpose2d(on.float(), kernel, padding=1)
+        for name, on in (("strict", outputs > 0), ("paper", outputs >= 0))
+    }
+    by_hand = sum(
+        (outputs[:, :, 6 - k, 7 - m] > 0) * kernel[0, 0, 1 + k, 1 + m] for k in (-1, 0, 1) for m in (-1, 0, 1)
+    )
+    torch.testing.assert_close(gradient, closed["strict"])
+    torch.testing.assert_close(gradient[:, :, 6, 7], by_hand)
+    assert not torch.allclose(gradient[:, :, :5], closed["paper"][:, :, :5])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import chi2, pearsonr, spearmanr
 from skimage.feature import hog as their_hog
 from skimage.metrics import structural_similarity
 
@@ -135,3 +135,48 @@ def test_least_alike_finds_the_pair_by_hand():
     members = torch.stack([same, same + 0.01 * other, -same, same])
     for i, j in similarity.least_alike(members):
         assert 2 in (i, j)
+
+
+def random_masks(kind, n, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n, 1, size, size)
+    return (
+        torch.randn(shape, generator=generator) if kind == "normal" else 2 * torch.rand(shape, generator=generator) - 1
+    )
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+@pytest.mark.parametrize("measure", ["rank correlation", "absolute rank correlation"])
+def test_ranks_of_random_masks_correlate_as_theory_has_it(measure, kind):
+    n, size = 400, 12
+    found = similarity.MEASURES[measure](random_masks(kind, n, size, 0), random_masks(kind, n, size, 1)).numpy()
+    variance = 1 / (size**2 - 1)  # of Spearman's coefficient of independent values
+    assert abs(found.mean()) < 4 * (variance / n) ** 0.5
+    low, high = chi2.ppf([1e-4, 1 - 1e-4], n) / n
+    assert low < (found**2).mean() / variance < high
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_hog_of_random_masks_equals_a_simulation_at_the_same_size(kind):
+    """By other code and other draws, and so also where it is not zero."""
+    n, size, cell = 200, 32, 4
+    rng = np.random.default_rng(3)
+    draw = (
+        (lambda: rng.standard_normal((size, size))) if kind == "normal" else (lambda: rng.uniform(-1, 1, (size, size)))
+    )
+    simulated = [
+        pearsonr(*(their_hog(m / np.abs(m).max(), pixels_per_cell=(cell, cell)) for m in (draw(), draw())))[0]
+        for _ in range(n)
+    ]
+    found = hog(random_masks(kind, n, size, 0), random_masks(kind, n, size, 1)).numpy()
+    error = ((np.var(simulated) + found.var()) / n) ** 0.5
+    assert abs(found.mean() - np.mean(simulated)) < 4 * error
+
+
+def test_the_four_measures_are_of_summed_and_of_absolute_channels():
+    a, b = maps(0), maps(1) + maps(0)
+    four = {name: measure(a, b) for name, measure in similarity.MEASURES.items()}
+    torch.testing.assert_close(four["rank correlation"], spearman(a.sum(1, True), b.sum(1, True)))
+    torch.testing.assert_close(four["absolute rank correlation"], spearman(a.abs().sum(1, True), b.abs().sum(1, True)))
+    torch.testing.assert_close(four["SSIM"], ssim(a.sum(1, True), b.sum(1, True)))
+    torch.testing.assert_close(four["HOG"], hog(a.sum(1, True), b.sum(1, True)))

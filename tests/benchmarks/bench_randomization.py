@@ -1,0 +1,60 @@
+"""The cascading sanity check on resnet18 against Quantus's MPRT, layer for layer, for the methods that both have."""
+
+from functools import partial
+
+import pytest
+import quantus
+from bench_methods import compare, network, pictures
+from conftest import as_it_comes
+
+from saliency_lib import attribution, randomization
+from saliency_lib.channels import total
+from saliency_lib.similarity import spearman
+
+N = 16
+SAME = {  # our method, Quantus's options
+    "input_gradient": (attribution.input_gradient, {"method": "Gradient"}),
+    "gradient_x_input": (attribution.gradient_x_input, {"method": "InputXGradient"}),
+    "integrated_gradients": (
+        partial(attribution.integrated_gradients, n_steps=10, quadrature="riemann_trapezoid"),
+        {"method": "IntegratedGradients"},
+    ),
+    "deeplift": (attribution.deeplift, {"method": "DeepLift"}),
+    "gradcam": (
+        attribution.gradcam, {"method": "LayerGradCam", "gc_layer": "model.layer4", "interpolate": (32, 32)}
+    ),
+    "guided_gradcam": (attribution.guided_gradcam, {"method": "GuidedGradCam", "gc_layer": "model.layer4"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(SAME))
+def test_cascade_against_quantus(name, capsys):
+    net, (x, y), (method, options) = network(), pictures(N), SAME[name]
+    parts = [part for part, module in net.named_modules() if hasattr(module, "reset_parameters")]
+
+    def ours():
+        maps = total(method(net, x, y))
+        return [spearman(maps, total(method(m, x, y))) for _, m in randomization.cascading(net, 0, x, parts=parts)]
+
+    def theirs():
+        metric = quantus.MPRT(disable_warnings=True, abs=False, normalise=False)
+        explain = {"explain_func": quantus.explain, "explain_func_kwargs": options}
+        return metric(net, x.numpy(), y.numpy(), device="cpu", batch_size=N, **explain)
+
+    with as_it_comes():
+        ratio = compare(ours, theirs, 2)
+        assert len(ours()) == len(theirs()) - 1 == len(parts)
+    with capsys.disabled():
+        print(f"\ncascade, {len(parts)} layers, {N} images, {name:20}: {ratio} of Quantus", end="")
+
+
+def test_cost_of_a_step(capsys):
+    """Copying and redrawing, beside one map."""
+    net, (x, y) = network(), pictures(N)
+    steps = len(randomization.layers(net, x))
+    ratio = compare(
+        lambda: list(randomization.cascading(net, 0, x)),
+        lambda: [attribution.input_gradient(net, x, y) for _ in range(steps)],
+    )
+    with capsys.disabled():
+        print(f"\nthe cascade's copies, beside a gradient each of {N} images: {ratio}", end="")
