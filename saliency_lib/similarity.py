@@ -4,6 +4,8 @@ As Adebayo et al. 2018 describe them: Spearman on the maps as they are; SSIM and
 largest absolute value. Maps are (n, c, h, w); all channels take part.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy.stats import rankdata
@@ -132,6 +134,21 @@ MEASURES = {  # the four of Adebayo et al. 2018 with their channel reductions: o
     "SSIM": lambda a, b: ssim(total(a), total(b)),
     "HOG": lambda a, b: hog(total(a), total(b)),
 }
+
+
+def compare(a: Tensor, b: Tensor, measures: Sequence[str] = tuple(MEASURES)) -> dict[str, np.ndarray]:
+    """Similarity of maps (n, c, h, w) by some of ``MEASURES``, (n,) float64 each; a map without variation is like none,
+    which counts as 0."""
+    return {name: MEASURES[name](a, b).nan_to_num(0).numpy() for name in measures}
+
+
+def of_pairs(members: Sequence[Tensor], measure: str) -> np.ndarray:
+    """Mean over images of :func:`compare` of every two members' maps: (members, members), the diagonal not a number."""
+    matrix = np.full((len(members), len(members)), np.nan)
+    for i in range(len(members)):
+        for j in range(i):
+            matrix[i, j] = matrix[j, i] = compare(members[i], members[j], [measure])[measure].mean()
+    return matrix
 
 
 def with_the_others(measure, members: Tensor) -> Tensor:

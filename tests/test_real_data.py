@@ -103,6 +103,26 @@ CHANGES = {
         "n_gradients": [1, 2],
         "n_toys": 3,
     },
+    "07_sanity_checks": {  # grey throughout
+        "dataset": "mnist",
+        "size": None,
+        "n_train": 500,
+        "n_val": 200,
+        "epochs": [2, 2],
+        "permuted_epochs": [2, 2],
+        "n_networks": 3,
+        "residual_dataset": "fashion_mnist",
+        "residual_n_train": 1000,
+        "residual_n_val": 200,
+        "residual_members": 3,
+        "residual_epochs": 2,
+        "n_eval": 4,
+        "ig_steps": 2,
+        "n_noisy": 2,
+        "n_fusion": 2,
+        "n_kernels": 5,
+        "n_masks": 3,
+    },
 }
 
 
@@ -114,6 +134,7 @@ CHANGES = {
         ("04_sweep_architectures", "04_nonlinearity", "ReLU alone"),
         ("05_ensemble_dreams", "05_noisegrad", "vividness, relative"),
         ("06_noisegrad", "06_sigma", "localisation at the chosen sigma"),
+        ("07_sanity_checks", "07_independent_maps", "correspondence"),
     ],
 )
 def test_notebooks_run_on_the_papers_data(name, figure, number, real_data, tmp_path, monkeypatch):

@@ -180,3 +180,13 @@ def test_the_four_measures_are_of_summed_and_of_absolute_channels():
     torch.testing.assert_close(four["absolute rank correlation"], spearman(a.abs().sum(1, True), b.abs().sum(1, True)))
     torch.testing.assert_close(four["SSIM"], ssim(a.sum(1, True), b.sum(1, True)))
     torch.testing.assert_close(four["HOG"], hog(a.sum(1, True), b.sum(1, True)))
+
+
+def test_compare_and_pairs_count_constant_maps_as_unlike():
+    a, b = maps(0), maps(1) + maps(0)
+    b[1] = 0.0
+    found = similarity.compare(a, b, ["rank correlation", "SSIM"])
+    assert list(found) == ["rank correlation", "SSIM"] and found["rank correlation"][1] == 0
+    assert found["rank correlation"][0] == spearman(a.sum(1, True), b.sum(1, True))[0].item() != 0
+    matrix = similarity.of_pairs([a, b, maps(2)], "rank correlation")
+    assert np.isnan(np.diag(matrix)).all() and matrix[0, 1] == matrix[1, 0] == found["rank correlation"].mean()
