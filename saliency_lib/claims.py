@@ -107,6 +107,7 @@ def table(*judged: dict) -> pd.DataFrame:
                 "measured": q["name"],
                 "value": f"{number(q['value'])} [{number(q['low'])}, {number(q['high'])}] over {q['over']}",
                 "agrees if": q["holds"],
+                "so it": q["verdict"],
             }  # fmt: skip
             lines.append(known | measured)
     return pd.DataFrame(lines).fillna("").set_index(["claim", "verdict"])

@@ -1,7 +1,7 @@
 """Networks whose layers are redrawn, from the logits down or one at a time (Adebayo et al. 2018).
 
-``cascading`` and ``independent`` give copies; the network itself is never touched. What a layer gets depends on the
-seed and on its place alone, so that both give a layer the same weights.
+``cascading`` and ``independent`` give copies; the network itself is never touched. What a module gets depends on the
+seed and on its place in the network alone, so that both give it the same weights, however layers are grouped.
 """
 
 import copy
@@ -15,20 +15,29 @@ from saliency_lib.attribution.passes import device_of
 from saliency_lib.randomness import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
-SIDES = (32, 28, 16, 64, 128, 224, 299)  # of the pictures that are tried where none is given
+SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384)  # of the pictures that are tried where none is given
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 BLOCKS, SINGLE = "blocks", "layers"
 
 
 def own_initialiser(module: nn.Module) -> None:
-    """Redraw by PyTorch's initialiser of the module's kind; ValueError for a module without one."""
-    reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    if reset is None:
+    """Redraw by PyTorch's initialiser of the module's kind; ValueError for a module that has none for its weights."""
+    reset = _initialiser(module)
+    if reset is not None:
+        own = dict(module.named_parameters(recurse=False))
+        with torch.no_grad():
+            for p in own.values():
+                p.fill_(math.nan)
+        reset()
+    if reset is None or any(p.isnan().any() for p in own.values()):
         raise ValueError(
-            f"{type(module).__name__} has no initialiser of its own (reset_parameters); use draw='truncated_normal', "
-            "or a function that redraws it"
+            f"{type(module).__name__} has no initialiser of its own (reset_parameters) for all of its weights; use "
+            "draw='truncated_normal', or a function that redraws it"
         )
-    reset()
+
+
+def _initialiser(module: nn.Module) -> Callable | None:
+    return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
 
 
 def truncated_normal(module: nn.Module) -> None:
@@ -51,45 +60,61 @@ def _probe(model: nn.Module) -> Tensor:
     convolution, linear = (
         next((m for m in model.modules() if isinstance(m, kind)), None) for kind in (nn.Conv2d, nn.Linear)
     )
-    tries = [torch.zeros(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
-    tries += [torch.zeros(1, linear.in_features)] if linear else []
-    for x in tries:
+    shapes = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
+    shapes += [(1, linear.in_features)] if linear else []
+    dtype = next((p.dtype for p in model.parameters()), None)
+    for shape in shapes:
         try:
             with torch.no_grad():
-                model(x)
-        except (RuntimeError, ValueError):
+                model(torch.zeros(shape, dtype=dtype))
+        except (RuntimeError, ValueError, AssertionError):
             continue
-        return x
+        return torch.zeros(shape, dtype=dtype)
     raise ValueError(f"found no input that {type(model).__name__} takes; pass images=, a batch of one is enough")
 
 
 def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str]]:
     """Modules in the order in which one pass calls them, and the parameters that its outputs depend on, by name."""
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(True)
-    x = _probe(model) if images is None else images[:1].detach().cpu()
-    called, handles = {}, []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.setdefault(name)))
-    with torch.enable_grad():
+    model = copy.deepcopy(model).cpu().eval()
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
+            hooks.clear()
+    named = {name: p.requires_grad_(True) for name, p in model.named_parameters() if p.is_floating_point()}
+    called = {}
+    with seeded(0), torch.enable_grad():
+        x = _probe(model) if images is None else images[:1].detach().cpu()
+        for name, module in model.named_modules():
+            module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.setdefault(name))
         outputs = model(x)
     if not isinstance(outputs, Tensor):
         raise ValueError(f"the model gives {type(outputs).__name__}; expected logits (n, classes)")
-    named = dict(model.named_parameters())
-    gradients = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True) if named else ()
-    return list(called), [name for name, g in zip(named, gradients) if g is not None]
+    gradients = [None] * len(named)
+    if named and outputs.requires_grad:
+        gradients = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
+    used = [name for name, g in zip(named, gradients) if g is not None]
+    for name in named:
+        holder = name.rpartition(".")[0]
+        if name not in used and holder in called:
+            raise ValueError(
+                f"the pass calls {holder or type(model).__name__!r}, but by autograd the logits do not depend on its "
+                f"{name.rpartition('.')[2]}; is it under no_grad, detached, or without use?"
+            )
+    return list(called), used
 
 
-def _blocks(model: nn.Module) -> list[str]:
-    """The model's children; where they are fewer than four, sequences among them are opened."""
+def _blocks(model: nn.Module, holders: Sequence[str]) -> list[str]:
+    """The model's children with weights; while fewer than four, sequences among them, or an only one, are opened."""
     names = [name for name, _ in model.named_children()]
-    while len(names) < 4 and any(isinstance(model.get_submodule(name), nn.Sequential) for name in names):
-        opened = []
-        for name in names:
-            module = model.get_submodule(name)
-            inside = [f"{name}.{child}" for child, _ in module.named_children()]
-            opened += inside if isinstance(module, nn.Sequential) else [name]
-        names = opened
-    return names
+    while True:
+        names = [name for name in names if any(f"{holder}.".startswith(f"{name}.") for holder in holders)]
+        inside = {
+            name: [f"{name}.{child}" for child, _ in model.get_submodule(name).named_children()] for name in names
+        }
+        rows = (nn.Sequential, nn.ModuleList)
+        opened = {n for n in names if inside[n] and (len(names) == 1 or isinstance(model.get_submodule(n), rows))}
+        if len(names) > 3 or not opened:
+            return names
+        names = [new for name in names for new in (inside[name] if name in opened else [name])]
 
 
 def layers(
@@ -97,8 +122,8 @@ def layers(
 ) -> dict[str, tuple[str, ...]]:
     """What is redrawn together, from the logits down: its name, and the names of the modules that hold its weights.
 
-    The order is that of one forward pass. A normalisation belongs to the layer before it; what the logits do not depend
-    on, as an auxiliary classifier, is left out.
+    The order is that of one forward pass. A normalisation belongs to the layer before it; what the pass does not use,
+    as an auxiliary classifier, is left out. Weights of the model itself go by the name of its class.
 
     Parameters
     ----------
@@ -111,65 +136,84 @@ def layers(
     Raises
     ------
     ValueError
-        For unknown parts, a model without weights, or one that takes no picture and is given none.
+        For unknown parts or some without weights, tied weights, a model whose pass hides from autograd what it uses, or
+        one that takes no picture and is given none.
     """
     called, used = _calls(model, images)
     known, place = dict(model.named_modules()), {name: k for k, name in enumerate(called)}
-    if isinstance(parts, str):
-        if parts not in (BLOCKS, SINGLE):
-            raise ValueError(f"unknown parts {parts!r}; {BLOCKS!r}, {SINGLE!r} or a list of modules' names")
-        roots = _blocks(model) if parts == BLOCKS else []
-    elif unknown := [name for name in parts if name not in known]:
-        raise ValueError(f"the model has no module {unknown[0]!r}; one of {sorted(filter(None, known))}")
-    else:
-        roots = list(parts)
-    found, before = {}, None
-    holders = dict.fromkeys(name.rpartition(".")[0] for name in used)
+    by_id = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        if by_id.setdefault(id(p), name) != name:
+            raise ValueError(
+                f"{by_id[id(p)]!r} and {name!r} are one tensor, which no layer can be given alone; untie them"
+            )
 
     def owner(holder: str) -> str:
-        while holder not in place:
-            holder = holder.rpartition(".")[0]
-        return holder
+        above = holder.rpartition(".")[0]
+        if holder in place:
+            return holder
+        if isinstance(known[above], nn.MultiheadAttention):  # uses its output layer's weights without a call
+            return above
+        raise ValueError(f"the pass uses weights of {holder!r} without calling it; its place is unknown")
 
-    for holder in sorted(holders, key=lambda h: place[owner(h)]):
+    statistics = [
+        n for n in called if isinstance(known[n], NORMS) and getattr(known[n], "running_mean", None) is not None
+    ]
+    holders = dict.fromkeys([name.rpartition(".")[0] for name in used] + statistics)
+    holders = sorted(holders, key=lambda h: (place[owner(h)], -h.count(".")))
+    named = not isinstance(parts, str)
+    if not named and parts not in (BLOCKS, SINGLE):
+        raise ValueError(f"unknown parts {parts!r}; {BLOCKS!r}, {SINGLE!r} or a list of modules' names")
+    roots = list(parts) if named else _blocks(model, holders) if parts == BLOCKS else []
+    found = {}
+    for holder in holders:
         root = next((r for r in roots if f"{holder}.".startswith(f"{r}.")), None)
-        if root is None and not isinstance(parts, str):
+        if named and root is None:
             continue
         name = root or owner(holder) or type(model).__name__
-        if isinstance(known[holder], NORMS) and name == holder and before and isinstance(parts, str):
-            name = before
+        if not named and isinstance(known[holder], NORMS) and name == holder and found:
+            name = list(found)[-1]  # a normalisation goes with the layer before it
         found.setdefault(name, []).append(holder)
-        before = name
-    if not found:
-        raise ValueError(f"{type(model).__name__} has no weights to redraw in {parts!r}")
+    if empty := [name for name in roots if name not in found and named] or ([] if found else [parts]):
+        known_names = sorted(filter(None, holders))
+        raise ValueError(f"{empty[0]!r} has no weights to redraw that no other part has; weights are in {known_names}")
     return {name: tuple(found[name]) for name in reversed(found)}
 
 
-def _redraw(model: nn.Module, holders: Sequence[str], seed: int, draw: Callable, statistics: str) -> None:
+def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], statistics: str) -> None:
+    kept = {name: b.clone() for name, b in module.named_buffers(recurse=False)}
     with seeded(seed), torch.no_grad():
-        for module in map(model.get_submodule, holders):
-            kept = {name: b.clone() for name, b in module.named_buffers(recurse=False)}
-            draw(module)
-            if statistics == "reset" and hasattr(module, "reset_running_stats"):
-                module.reset_running_stats()
-            elif statistics == "keep":
-                for name, buffer in kept.items():
-                    getattr(module, name).copy_(buffer)
+        draw(module)
+        if hasattr(module, "reset_running_stats"):
+            module.reset_running_stats()
+            for name, buffer in kept.items() if statistics == "keep" else ():
+                getattr(module, name).copy_(buffer)
 
 
-def _prepared(model, seed, images, parts, draw, statistics):
+def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator[tuple[str, nn.Module]]:
+    """Copies with one more layer redrawn each, or only one unless ``keep``; errors come with the call."""
     if statistics not in ("reset", "keep"):
         raise ValueError(f"unknown statistics {statistics!r}; 'reset' or 'keep'")
-    if not callable(draw) and draw not in DRAWS:
+    if not callable(draw) and draw not in list(DRAWS):
         raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
+    device, original = device_of(model, torch.empty(0)), copy.deepcopy(model).cpu()
+    order = layers(original, images, parts)
+    numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
+    seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
+    for holder in seeds if draw == "own" else ():
+        if _initialiser(original.get_submodule(holder)) is None:
+            own_initialiser(original.get_submodule(holder))
     function = draw if callable(draw) else DRAWS[draw]
-    order = layers(model, images, parts)
 
-    def redraw(copied: nn.Module, name: str) -> None:
-        height = len(order) - 1 - list(order).index(name)  # counted from the input
-        _redraw(copied, order[name], derive(seed, LAYERS, height), function, statistics)
+    def copies() -> Iterator[tuple[str, nn.Module]]:
+        current = original
+        for name, holders in order.items():
+            current = current if keep else copy.deepcopy(original)
+            for holder in holders:
+                _redraw(current.get_submodule(holder), seeds[holder], function, statistics)
+            yield name, copy.deepcopy(current).to(device)
 
-    return list(order), redraw
+    return copies()
 
 
 def cascading(
@@ -183,7 +227,7 @@ def cascading(
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model with one more layer redrawn each, from the logits down: (the new one's name, copy).
 
-    Adebayo et al. 2018, section 3.1. Every layer is drawn from a generator of its own, so layers of one shape differ.
+    Adebayo et al. 2018, section 3.1. Every module is drawn from a generator of its own, so layers of one shape differ.
 
     Parameters
     ----------
@@ -196,15 +240,7 @@ def cascading(
         Running statistics of redrawn normalisations: ``"reset"`` to mean 0 and variance 1, as in an untrained network,
         or ``"keep"``. Those of other layers stay.
     """
-    order, redraw = _prepared(model, seed, images, parts, draw, statistics)
-
-    def steps() -> Iterator[tuple[str, nn.Module]]:
-        current, device = copy.deepcopy(model).cpu(), device_of(model, torch.empty(0))
-        for name in order:
-            redraw(current, name)
-            yield name, copy.deepcopy(current).to(device)
-
-    return steps()
+    return _steps(model, seed, images, parts, draw, statistics, keep=True)
 
 
 def independent(
@@ -220,13 +256,4 @@ def independent(
 
     Adebayo et al. 2018, section 3.2; parameters as in :func:`cascading`.
     """
-    order, redraw = _prepared(model, seed, images, parts, draw, statistics)
-
-    def steps() -> Iterator[tuple[str, nn.Module]]:
-        device = device_of(model, torch.empty(0))
-        for name in order:
-            changed = copy.deepcopy(model).cpu()
-            redraw(changed, name)
-            yield name, changed.to(device)
-
-    return steps()
+    return _steps(model, seed, images, parts, draw, statistics, keep=False)

@@ -138,17 +138,29 @@ MEASURES = {  # the four of Adebayo et al. 2018 with their channel reductions: o
 
 def compare(a: Tensor, b: Tensor, measures: Sequence[str] = tuple(MEASURES)) -> dict[str, np.ndarray]:
     """Similarity of maps (n, c, h, w) by some of ``MEASURES``, (n,) float64 each; a map without variation is like none,
-    which counts as 0."""
-    return {name: MEASURES[name](a, b).nan_to_num(0).numpy() for name in measures}
+    which counts as 0.
+
+    Raises
+    ------
+    ValueError
+        For an unknown measure, or maps with values that are not finite.
+    """
+    if unknown := [name for name in measures if name not in MEASURES]:
+        raise ValueError(f"unknown measure {unknown[0]!r}; some of {sorted(MEASURES)}, as a list")
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise ValueError("the maps hold values that are not finite, which are like nothing; look at the method")
+    varied = torch.stack([m.flatten(1).amax(1) > m.flatten(1).amin(1) for m in (a.cpu(), b.cpu())]).all(0)
+    return {name: torch.where(varied, MEASURES[name](a, b).cpu().nan_to_num(0), 0).numpy() for name in measures}
 
 
 def of_pairs(members: Sequence[Tensor], measure: str) -> np.ndarray:
-    """Mean over images of :func:`compare` of every two members' maps: (members, members), the diagonal not a number."""
-    matrix = np.full((len(members), len(members)), np.nan)
-    for i in range(len(members)):
+    """:func:`compare` of every two members' maps: (members, members, images), not a number for a member with itself."""
+    n = len(members)
+    found = np.full((n, n, len(members[0])), np.nan)
+    for i in range(n):
         for j in range(i):
-            matrix[i, j] = matrix[j, i] = compare(members[i], members[j], [measure])[measure].mean()
-    return matrix
+            found[i, j] = found[j, i] = compare(members[i], members[j], [measure])[measure]
+    return found
 
 
 def with_the_others(measure, members: Tensor) -> Tensor:

@@ -83,8 +83,8 @@ def test_attention_is_redrawn_whole():
     name = "encoder.layers.encoder_layer_1.self_attention"
     assert f"{name}.out_proj" in single[name]
     step, redrawn = next(iter(independent(model, 0, torch.zeros(1, 3, 16, 16), parts=[name])))
-    assert step == name and {name, f"{name}.out_proj"} <= changed(redrawn, states(model)) | {f"{name}.out_proj"}
-    assert not torch.equal(redrawn.get_submodule(name).out_proj.weight, model.get_submodule(name).out_proj.weight)
+    assert step == name and changed(redrawn, states(model)) == {name, f"{name}.out_proj"}
+    assert not redrawn.get_submodule(name).out_proj.bias.any(), "as PyTorch begins"
 
 
 @pytest.mark.parametrize("parts", ["blocks", "layers"])
@@ -105,9 +105,12 @@ def test_a_cascade_redraws_one_more_layer_a_step_and_keeps_what_is_drawn(name, p
 def test_the_model_is_left_as_it_was_and_copies_are_apart(steps):
     model = tiny_net()
     model.fc.weight.requires_grad_(False)
+    seen = []
+    model.conv1.register_forward_hook(lambda *_: seen.append(1))
     before, hooks = states(model), [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()]
     found = list(steps(model, 1))
-    assert not changed(model, before) and not model.training
+    assert not changed(model, before) and not model.training and not seen
+    assert not model.fc.weight.requires_grad and all(p.grad is None for p in model.parameters())
     assert hooks == [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()]
     for _, copied in found:
         assert not copied.training and not copied.fc.weight.requires_grad
@@ -173,7 +176,7 @@ def test_statistics_of_redrawn_norms():
 
 
 class Gain(nn.Module):
-    """A weight without an initialiser, on two outputs."""
+    """A weight without an initialiser, times the input."""
 
     def __init__(self):
         super().__init__()
@@ -188,7 +191,10 @@ def test_clear_errors_come_with_the_call(steps):
     model = tiny_net()
     for options, text in (
         ({"parts": "block"}, "unknown parts 'block'"),
-        ({"parts": ["layer9"]}, "no module 'layer9'"),
+        ({"parts": ["layer9"]}, "'layer9' has no weights to redraw"),
+        ({"parts": ["layer2", "layer2.0"]}, "'layer2.0' has no weights to redraw that no other part has"),
+        ({"parts": ["relu", "fc"]}, "'relu' has no weights to redraw"),
+        ({"seed": -1}, "seeds are not negative"),
         ({"draw": "normal"}, "unknown draw 'normal'"),
         ({"statistics": "drop"}, "unknown statistics 'drop'"),
     ):
@@ -200,7 +206,7 @@ def test_clear_errors_come_with_the_call(steps):
         steps(nn.Sequential(nn.Flatten(), nn.ReLU()))
     gain = nn.Sequential(Gain(), nn.Flatten(), nn.Linear(48, 2))
     with pytest.raises(ValueError, match="Gain has no initialiser of its own"):
-        list(steps(gain, 0, torch.zeros(1, 3, 4, 4)))
+        steps(gain, 0, torch.zeros(1, 3, 4, 4))
     assert len(list(steps(gain, 0, torch.zeros(1, 3, 4, 4), draw="truncated_normal"))) == 2
 
 
@@ -215,3 +221,72 @@ def test_quantus_gives_layers_of_one_shape_the_same_weights():
     ours = list(cascading(model))[-1][1]
     assert not torch.equal(ours[0].weight, ours[2].weight)
     assert randomization.layers(model).keys() == {"0", "2"}
+
+
+def test_statistics_without_weights_are_reset_too():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.LazyLinear(3))
+    model(torch.zeros(2, 3, 8, 8))
+    model[1].running_mean.fill_(3.0)
+    end = list(cascading(model.eval(), 0, torch.zeros(1, 3, 8, 8)))[-1][1]
+    assert layers(model, torch.zeros(1, 3, 8, 8)) == {"3": ("3",), "0": ("0", "1")} and not end[1].running_mean.any()
+
+
+class Frozen(nn.Module):
+    """Hides its first layer from autograd."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.last(self.first(x).detach())
+
+
+class Uncalled(nn.Module):
+    """Uses a layer's weights without calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return nn.functional.linear(self.first(x), self.last.weight, self.last.bias)
+
+
+def test_what_cannot_be_traced_is_refused():
+    tied = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    tied[2].weight = tied[0].weight
+    for model, text in (
+        (Frozen(), "calls 'first', but by autograd the logits do not depend on its"),
+        (Uncalled(), "uses weights of 'last' without calling it"),
+        (tied, "'0.weight' and '2.weight' are one tensor"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            layers(model, torch.zeros(1, 6))
+    normed = nn.utils.spectral_norm(nn.Linear(6, 6))  # whose weight is another one after a pass
+    normed(torch.zeros(2, 6))
+    with pytest.raises(ValueError, match="Linear has no initialiser of its own .* for all of its weights"):
+        randomization.own_initialiser(normed)
+
+
+@pytest.mark.parametrize("wrapped", [nn.Sequential, nn.DataParallel])
+def test_a_wrapper_is_looked_into(wrapped):
+    model = wrapped(tiny_net())
+    assert [name.rpartition(".")[2] for name in layers(model)] == list(layers(tiny_net()))
+    assert list(layers(tiny_net().double())) == list(layers(tiny_net()))
+
+
+def test_grouping_does_not_change_what_a_module_gets():
+    model = tiny_net()
+    ends = [list(cascading(model, 5, parts=parts))[-1][1] for parts in ("blocks", "layers")]
+    assert all(map(torch.equal, *(end.state_dict().values() for end in ends)))
+
+
+@BOTH
+def test_the_model_may_change_after_the_call(steps):
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    before = model[0].weight.clone()
+    found = steps(model, 0)
+    with torch.no_grad():
+        model[0].weight.fill_(7.0)
+    assert torch.equal(next(found)[1][0].weight, before)

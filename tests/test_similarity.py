@@ -186,7 +186,18 @@ def test_compare_and_pairs_count_constant_maps_as_unlike():
     a, b = maps(0), maps(1) + maps(0)
     b[1] = 0.0
     found = similarity.compare(a, b, ["rank correlation", "SSIM"])
-    assert list(found) == ["rank correlation", "SSIM"] and found["rank correlation"][1] == 0
+    assert list(found) == ["rank correlation", "SSIM"] and found["rank correlation"][1] == found["SSIM"][1] == 0
     assert found["rank correlation"][0] == spearman(a.sum(1, True), b.sum(1, True))[0].item() != 0
-    matrix = similarity.of_pairs([a, b, maps(2)], "rank correlation")
-    assert np.isnan(np.diag(matrix)).all() and matrix[0, 1] == matrix[1, 0] == found["rank correlation"].mean()
+    pairs = similarity.of_pairs([a, b, maps(2)], "rank correlation")
+    assert pairs.shape == (3, 3, 4) and np.isnan([pairs[k, k] for k in range(3)]).all()
+    assert (pairs[0, 1] == found["rank correlation"]).all() and (pairs[1, 0] == pairs[0, 1]).all()
+
+
+def test_compare_refuses_what_is_no_map_or_no_measure():
+    a = maps(0)
+    with pytest.raises(ValueError, match="unknown measure 'ssim'"):
+        similarity.compare(a, a, ["ssim"])
+    with pytest.raises(ValueError, match="unknown measure 'S'"):
+        similarity.compare(a, a, "SSIM")
+    with pytest.raises(ValueError, match="not finite"):
+        similarity.compare(a * torch.nan, a)
