@@ -290,3 +290,14 @@ def test_the_model_may_change_after_the_call(steps):
     with torch.no_grad():
         model[0].weight.fill_(7.0)
     assert torch.equal(next(found)[1][0].weight, before)
+
+
+def test_the_class_that_is_explained_stays_that_of_the_trained_network():
+    model, (x, _) = tiny_net(), batch(12)
+    y = model(x).argmax(1)
+    end = next(net for _, net in cascading(model) if (net(x).argmax(1) != y).all())  # sees other classes
+    leaf = x.clone().requires_grad_()
+    logits = end(leaf).gather(1, y[:, None])
+    torch.testing.assert_close(
+        attribution.attribute("input_gradient", end, x, y), torch.autograd.grad(logits.sum(), leaf)[0]
+    )

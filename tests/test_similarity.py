@@ -156,21 +156,28 @@ def test_ranks_of_random_masks_correlate_as_theory_has_it(measure, kind):
     assert low < (found**2).mean() / variance < high
 
 
+def their_hog_correlation(a, b):
+    return pearsonr(*(their_hog(m, pixels_per_cell=(4, 4)) for m in (a, b)))[0]
+
+
+def their_ssim(a, b):
+    return structural_similarity(a, b, data_range=2, win_size=5)
+
+
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-def test_hog_of_random_masks_equals_a_simulation_at_the_same_size(kind):
+@pytest.mark.parametrize("ours,theirs", [(hog, their_hog_correlation), (ssim, their_ssim)])
+def test_structure_of_random_masks_equals_a_simulation_at_the_same_size(ours, theirs, kind):
     """By other code and other draws, and so also where it is not zero."""
-    n, size, cell = 200, 32, 4
+    n, size = 200, 32
     rng = np.random.default_rng(3)
-    draw = (
-        (lambda: rng.standard_normal((size, size))) if kind == "normal" else (lambda: rng.uniform(-1, 1, (size, size)))
-    )
-    simulated = [
-        pearsonr(*(their_hog(m / np.abs(m).max(), pixels_per_cell=(cell, cell)) for m in (draw(), draw())))[0]
-        for _ in range(n)
-    ]
-    found = hog(random_masks(kind, n, size, 0), random_masks(kind, n, size, 1)).numpy()
-    error = ((np.var(simulated) + found.var()) / n) ** 0.5
-    assert abs(found.mean() - np.mean(simulated)) < 4 * error
+
+    def mask():
+        values = rng.standard_normal((size, size)) if kind == "normal" else rng.uniform(-1, 1, (size, size))
+        return values / np.abs(values).max()
+
+    simulated = [theirs(mask(), mask()) for _ in range(n)]
+    found = ours(random_masks(kind, n, size, 0), random_masks(kind, n, size, 1)).numpy()
+    assert abs(found.mean() - np.mean(simulated)) < 4 * ((np.var(simulated) + found.var()) / n) ** 0.5
 
 
 def test_the_four_measures_are_of_summed_and_of_absolute_channels():
