@@ -12,7 +12,8 @@ from saliency_lib.channels import total
 from saliency_lib.similarity import spearman
 
 N = 16
-SAME = {  # our method, Quantus's options; layer2, since layer4 of these pictures is one pixel wide
+SAME = {  # our method, Quantus's options; layer2, since layer4 here is one pixel wide; Quantus stops at blank maps,
+    # as guided GradCAM gives
     "input_gradient": (attribution.input_gradient, {"method": "Gradient"}),
     "gradient_x_input": (attribution.gradient_x_input, {"method": "InputXGradient"}),
     "integrated_gradients": (
@@ -23,9 +24,6 @@ SAME = {  # our method, Quantus's options; layer2, since layer4 of these picture
     "gradcam": (
         partial(attribution.gradcam, layer="layer2"),
         {"method": "LayerGradCam", "gc_layer": "model.layer2", "interpolate": (32, 32)},
-    ),
-    "guided_gradcam": (
-        partial(attribution.guided_gradcam, layer="layer2"), {"method": "GuidedGradCam", "gc_layer": "model.layer2"}
     ),
 }  # fmt: skip
 
