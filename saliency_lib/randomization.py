@@ -211,7 +211,7 @@ def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator
             current = current if keep else copy.deepcopy(original)
             for holder in holders:
                 _redraw(current.get_submodule(holder), seeds[holder], function, statistics)
-            yield name, copy.deepcopy(current).to(device)
+            yield name, (copy.deepcopy(current) if keep else current).to(device)
 
     return copies()
 

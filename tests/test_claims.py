@@ -127,6 +127,7 @@ def test_the_table_shows_every_quantity():
     table = claims.table(judge("W01", yes, yes), claims.not_testable("W14", "no"))
     assert len(table) == 3 and list(table["measured"]) == ["one", "one", ""]
     assert "1 [0.9, 1.1] over networks" in table["value"].iloc[0]
+    assert list(table["so it"]) == ["agrees", "agrees", ""]
 
 
 def test_the_gallery_shows_every_figure_with_its_text():

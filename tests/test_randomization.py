@@ -6,6 +6,7 @@ import torchvision
 from conftest import batch, tiny_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import truncnorm
 from torch import nn
 
 from saliency_lib import attribution, randomization
@@ -148,7 +149,8 @@ def test_draws_are_the_papers():
         for p in end.parameters():
             assert p.abs().max() <= bound
         spread = end[3].weight.std().item()
-        assert spread == pytest.approx(0.01 if draw == "uniform" else 0.00880, rel=0.02)  # cut at two deviations
+        expected = 0.01 * (1 if draw == "uniform" else truncnorm(-2, 2).std())
+        assert spread == pytest.approx(expected, rel=0.02)
 
 
 def test_own_draws_are_the_layers_initialiser_and_a_function_may_draw():
