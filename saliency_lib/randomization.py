@@ -1,7 +1,8 @@
 """Networks whose layers are redrawn, from the logits down or one at a time (Adebayo et al. 2018).
 
 ``cascading`` and ``independent`` give copies; the network itself is never touched. What a module gets depends on the
-seed and on its place in the network alone, so that both give it the same weights, however layers are grouped.
+seed and on its place in the network alone, so that both give it the same weights, however layers are grouped. Copies
+share the memory of the values that they have in common, so that a step costs no more than what it draws.
 """
 
 import copy
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import device_of
 from saliency_lib.randomness import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
@@ -29,7 +29,7 @@ def own_initialiser(module: nn.Module) -> None:
             for p in own.values():
                 p.fill_(math.nan)
         reset()
-    if reset is None or any(p.isnan().any() for p in own.values()):
+    if reset is None or any(p.sum().isnan() for p in own.values()):
         raise ValueError(
             f"{type(module).__name__} has no initialiser of its own (reset_parameters) for all of its weights; use "
             "draw='truncated_normal', or a function that redraws it"
@@ -73,9 +73,16 @@ def _probe(model: nn.Module) -> Tensor:
     raise ValueError(f"found no input that {type(model).__name__} takes; pass images=, a batch of one is enough")
 
 
+def _sharing(model: nn.Module) -> nn.Module:
+    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
+    views = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    views |= {id(b): b.detach() for b in model.buffers()}
+    return copy.deepcopy(model, views)
+
+
 def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str]]:
     """Modules in the order in which one pass calls them, and the parameters that its outputs depend on, by name."""
-    model = copy.deepcopy(model).cpu().eval()
+    model = _sharing(model).cpu().eval()
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
             hooks.clear()
@@ -181,13 +188,19 @@ def layers(
 
 
 def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], statistics: str) -> None:
-    kept = {name: b.clone() for name, b in module.named_buffers(recurse=False)}
+    """Give a module new weights on memory of their own, drawn on the CPU."""
+    drawn, device = copy.deepcopy(module), next((t.device for t in (*module.parameters(), *module.buffers())), "cpu")
+    drawn.to("cpu", memory_format=torch.contiguous_format)  # draws come in the order of memory
+    kept = {name: b.clone() for name, b in drawn.named_buffers(recurse=False)}
     with seeded(seed), torch.no_grad():
-        draw(module)
-        if hasattr(module, "reset_running_stats"):
-            module.reset_running_stats()
+        draw(drawn)
+        if hasattr(drawn, "reset_running_stats"):
+            drawn.reset_running_stats()
             for name, buffer in kept.items() if statistics == "keep" else ():
-                getattr(module, name).copy_(buffer)
+                getattr(drawn, name).copy_(buffer)
+    for name, inside in drawn.to(device, memory_format=torch.channels_last).named_modules():
+        for key, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
+            setattr(module.get_submodule(name), key, tensor)
 
 
 def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator[tuple[str, nn.Module]]:
@@ -196,7 +209,7 @@ def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator
         raise ValueError(f"unknown statistics {statistics!r}; 'reset' or 'keep'")
     if not callable(draw) and draw not in list(DRAWS):
         raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
-    device, original = device_of(model, torch.empty(0)), copy.deepcopy(model).cpu()
+    original = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as the methods send pictures
     order = layers(original, images, parts)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
@@ -208,10 +221,10 @@ def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator
     def copies() -> Iterator[tuple[str, nn.Module]]:
         current = original
         for name, holders in order.items():
-            current = current if keep else copy.deepcopy(original)
+            current = _sharing(current if keep else original)
             for holder in holders:
                 _redraw(current.get_submodule(holder), seeds[holder], function, statistics)
-            yield name, (copy.deepcopy(current) if keep else current).to(device)
+            yield name, current
 
     return copies()
 
@@ -228,6 +241,8 @@ def cascading(
     """Copies of the model with one more layer redrawn each, from the logits down: (the new one's name, copy).
 
     Adebayo et al. 2018, section 3.1. Every module is drawn from a generator of its own, so layers of one shape differ.
+    Copies may be moved and their hooks, modes and gradients are their own; take ``copy.deepcopy`` of one to train it,
+    since the values of what is not redrawn are those of other copies too.
 
     Parameters
     ----------

@@ -120,6 +120,33 @@ def test_the_model_is_left_as_it_was_and_copies_are_apart(steps):
     assert all(not torch.equal(a, b) for k, a in enumerate(maps) for b in maps[:k])
 
 
+@BOTH
+def test_copies_share_memory_and_nothing_else(steps):
+    model = tiny_net()
+    of_model = {t.data_ptr() for t in model.state_dict().values()}
+    found = list(steps(model, 1))
+    (_, first), *_, (_, last) = found
+    assert first.conv1.weight.data_ptr() == found[1][1].conv1.weight.data_ptr(), "drawn by neither"
+    assert all(not of_model & {t.data_ptr() for t in copied.state_dict().values()} for _, copied in found)
+    before = states(last)
+    first.double().train().requires_grad_(False)
+    first.conv1.register_forward_hook(lambda *_: None)
+    first.fc.weight.grad = torch.ones_like(first.fc.weight)
+    for t in (*first.fc.parameters(), *(b for b in first.buffers())):  # redrawn in the first copy; moved by .double()
+        t.data.zero_()
+    assert last.conv1.weight.dtype == torch.float32 and not last.training and not last.conv1._forward_hooks
+    assert last.conv1.weight.requires_grad and last.fc.weight.grad is None
+    assert not changed(last, before)
+
+
+@BOTH
+def test_draws_do_not_hang_on_the_memory_layout(steps):
+    model = tiny_net()
+    plain = dict(steps(model, 2, parts="layers"))
+    for name, copied in steps(model.to(memory_format=torch.channels_last), 2, parts="layers"):
+        assert not changed(copied, states(plain[name]))
+
+
 def test_independent_steps_change_one_layer_and_draw_what_the_cascade_draws():
     model = tiny_net()
     before, order = states(model), layers(model)
