@@ -16,7 +16,7 @@ class CorruptMember(Exception):
     """A member's file is truncated, changed, or not a member of this ensemble; the message says what is wrong."""
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def digest(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of names, types, shapes and bytes."""
     state = hashlib.sha256()
     for name in sorted(tensors):
@@ -36,7 +36,7 @@ def save(path: Path, state: dict[str, Tensor], record: dict) -> None:
     """Write ``state`` and ``record`` (JSON-able) to ``path``."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"record": json.dumps(record), "sha256": _digest(tensors)})
+        save_file(tensors, temporary, metadata={"record": json.dumps(record), "sha256": digest(tensors)})
 
 
 def _open(path: Path):
@@ -60,6 +60,6 @@ def load(path: Path, key: str) -> dict[str, Tensor]:
     record(path, key)
     with _open(path) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-        if _digest(tensors) != file.metadata().get("sha256"):
+        if digest(tensors) != file.metadata().get("sha256"):
             raise CorruptMember(f"{path.name} does not match its checksum")
     return tensors

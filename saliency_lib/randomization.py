@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.randomness import LAYERS, derive, seeded
+from saliency_lib.tracing import bare, probe, sharing
 
 STD = 0.01  # of the paper's truncated normal draws
-SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384)  # of the pictures that are tried where none is given
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 BLOCKS, SINGLE = "blocks", "layers"
 
@@ -55,41 +55,13 @@ def uniform(module: nn.Module) -> None:
 DRAWS = {"own": own_initialiser, "truncated_normal": truncated_normal, "uniform": uniform}
 
 
-def _probe(model: nn.Module) -> Tensor:
-    """An input that the model takes, found by trying."""
-    convolution, linear = (
-        next((m for m in model.modules() if isinstance(m, kind)), None) for kind in (nn.Conv2d, nn.Linear)
-    )
-    shapes = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
-    shapes += [(1, linear.in_features)] if linear else []
-    dtype = next((p.dtype for p in model.parameters()), None)
-    for shape in shapes:
-        try:
-            with torch.no_grad():
-                model(torch.zeros(shape, dtype=dtype))
-        except (RuntimeError, ValueError, AssertionError):
-            continue
-        return torch.zeros(shape, dtype=dtype)
-    raise ValueError(f"found no input that {type(model).__name__} takes; pass images=, a batch of one is enough")
-
-
-def _sharing(model: nn.Module) -> nn.Module:
-    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
-    views = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
-    views |= {id(b): b.detach() for b in model.buffers()}
-    return copy.deepcopy(model, views)
-
-
 def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str]]:
     """Modules in the order in which one pass calls them, and the parameters that its outputs depend on, by name."""
-    model = _sharing(model).cpu().eval()
-    for module in model.modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
-            hooks.clear()
+    model = bare(model).cpu()
     named = {name: p.requires_grad_(True) for name, p in model.named_parameters() if p.is_floating_point()}
     called = {}
     with seeded(0), torch.enable_grad():
-        x = _probe(model) if images is None else images[:1].detach().cpu()
+        x = probe(model) if images is None else images[:1].detach().cpu()
         for name, module in model.named_modules():
             module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.setdefault(name))
         outputs = model(x)
@@ -221,7 +193,7 @@ def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator
     def copies() -> Iterator[tuple[str, nn.Module]]:
         current = original
         for name, holders in order.items():
-            current = _sharing(current if keep else original)
+            current = sharing(current if keep else original)
             for holder in holders:
                 _redraw(current.get_submodule(holder), seeds[holder], function, statistics)
             yield name, current

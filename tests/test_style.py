@@ -10,7 +10,7 @@ FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 FLOORS = {
     0: ("paths", "randomness", "progress", "estimates", "rows", "executors", "channels", "data", "models"),
     1: ("training", "members", "ensembles"),
-    2: ("attribution", "noisegrad", "dreams", "randomization"),
+    2: ("tracing", "attribution", "noisegrad", "dreams", "randomization", "downsampling"),
     3: ("moments", "snr", "similarity", "quality", "survey", "sweep"),
     4: ("profiles", "claims", "check", "plotting", "pipeline", "readme", "__main__"),
 }

@@ -1,28 +1,10 @@
 """GradCAM: feature maps of one layer, weighted by their mean gradients."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.passes import hooked, in_batches
-
-
-@contextmanager
-def used(model: nn.Module, module: nn.Module, layer: str) -> Iterator[None]:
-    """Raise ValueError after a pass of the model inside the block that went past ``module``."""
-    calls = []
-
-    def look(_model, _inputs, _out) -> None:
-        if not calls:
-            raise ValueError(f"the model does not use layer {layer!r} in its forward pass; choose another")
-        calls.clear()
-
-    with hooked([module], lambda *_: calls.append(1)), hooked([model], look):
-        yield
+from saliency_lib.attribution.passes import in_batches
 
 
 def gradcam(
@@ -56,11 +38,7 @@ def gradcam(
 
     def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
         small = method.attribute(x, target=y, relu_attributions=relu)
-        if small.ndim != 4:
-            raise ValueError(
-                f"layer {layer!r} has no feature maps (n, c, h, w) but {tuple(small.shape)}; choose another"
-            )
-        return F.interpolate(small.detach(), x.shape[-2:], mode="bilinear", align_corners=False)
+        return layers.upsampled(layers.feature_maps(small, layer), x)
 
-    with used(model, module, layer):
+    with layers.used(model, module, layer):
         return in_batches(maps, model, images, targets, batch_size)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saliency_lib.attribution import layers
 from saliency_lib.attribution.passes import check, device_of, fitting, hooked, in_batches, leaves
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
@@ -145,15 +146,16 @@ def full_precision() -> Iterator[None]:
 class _Rescaled:
     """The references' way through the network, and the network with straight lines from there; a context manager."""
 
-    def __init__(self, model: nn.Module, references: Tensor):
-        self.model = model
+    def __init__(self, model: nn.Module, references: Tensor, explained: nn.Module | None = None):
+        self.model, self.explained = model, [] if explained is None else [explained]
         self.modules = [m for m in leaves(model) if isinstance(m, (*ELEMENTWISE, nn.MaxPool2d, nn.AdaptiveMaxPool2d))]
         self.inputs: list[Tensor] = []
         self.passed: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._handles = [m.register_forward_pre_hook(self._before) for m in self.modules]
         try:
-            with torch.no_grad(), full_precision(), hooked(self.modules, self._record):
+            with torch.no_grad(), full_precision(), hooked(self.modules, self._record), self._keeping():
                 self.output = model(references)
+                self.reference = self.kept if self.explained else references
         except BaseException:
             self.__exit__()
             raise
@@ -171,6 +173,13 @@ class _Rescaled:
         rule, one = _line if isinstance(module, ELEMENTWISE) else _pool_line, slice(self.chosen, self.chosen + 1)
         return rule(module, self.inputs.pop(), out, x0[one], out0[one])
 
+    def _keep(self, _module: nn.Module, _inputs, out: Tensor) -> Tensor:
+        self.kept = out
+        return out.clone()  # what follows may change it in place
+
+    def _keeping(self):
+        return hooked(self.explained, self._keep)
+
     def __enter__(self):
         return self
 
@@ -179,29 +188,29 @@ class _Rescaled:
             handle.remove()
 
     def __call__(self, x: Tensor, chosen: int) -> Tensor:
-        """Logits of x, with straight lines from the chosen reference."""
-        self.chosen, self.left = chosen, iter(self.passed)
-        with full_precision(), hooked(self.modules, self._replace):
+        """Logits of x, with straight lines from the chosen reference; what is explained is then in ``kept``."""
+        self.chosen, self.left, self.kept = chosen, iter(self.passed), x
+        with full_precision(), hooked(self.modules, self._replace), self._keeping():
             return self.model(x)
 
 
-def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k: int) -> Tensor:
-    """Multipliers times differences from reference k, checked to add up to the difference of logits."""
+def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k: int, adds_up: bool) -> Tensor:
+    """Multipliers times differences from reference k, checked to add up to the difference of logits at the input."""
     x = x.detach().requires_grad_()
     scores = rescaled(x, k).gather(1, y[:, None])
     with full_precision():
-        gradient = torch.autograd.grad(scores.sum(), x)[0]
-    maps = gradient * (x.detach() - references[k])
+        at_input, at_layer = torch.autograd.grad(scores.sum(), [x, rescaled.kept])
+    maps = at_input * (x.detach() - references[k])
     difference = (scores.detach() - rescaled.output[k, y][:, None])[:, 0]
     error = (maps.flatten(1).sum(1) - difference).abs()
     scale = maps.flatten(1).abs().sum(1) + 0.01 * scores.detach().abs().max()
-    if not (error <= TOLERANCE * scale).all():
+    if adds_up and not (error <= TOLERANCE * scale).all():
         raise ValueError(
             f"DeepLIFT does not add up for this model: its maps miss the difference of logits by up to "
             f"{error.max().item():.3g}. Some non-linearity is none of its modules, or one without a rule; use "
             f"{', '.join(m.__name__ for m in ELEMENTWISE)} or max pooling, as modules, and batch normalisation"
         )
-    return maps.detach()
+    return (at_layer * (rescaled.kept - rescaled.reference[k]) if rescaled.explained else maps).detach()
 
 
 def deeplift(
@@ -212,6 +221,8 @@ def deeplift(
     seed: int = 0,
     batch_size: int | None = None,
     baseline: Tensor | None = None,
+    layer: str | None = None,
+    adds_up: bool = True,
 ) -> Tensor:
     """DeepLIFT contributions by the rescale rule, (n, c, h, w), in logits; signed.
 
@@ -221,15 +232,21 @@ def deeplift(
     ----------
     baseline : Tensor, optional
         (c, h, w), normalised; default: zero, the data's mean colour.
+    layer : str, optional
+        Explain the output of this layer, at its own channels and resolution, (n, c', h', w'). A map sums to the
+        difference of logits where nothing goes past it.
+    adds_up : bool
+        False where gradients are changed on purpose, as by :func:`saliency_lib.downsampling.smooth_backward`, and the
+        input's maps are not to be held against the difference of logits.
 
     Raises
     ------
     ValueError
-        If a map does not add up, since the model holds a non-linearity that is not a module with a rule.
+        If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for an
+        unknown layer, one without use, or one whose output is not (n, c, h, w).
     """
     check(model, images, targets, batch_size)
-    reference = baseline_or_zero(baseline, images)
-    return deeplift_shap(model, images, targets, seed=seed, batch_size=batch_size, references=reference)
+    return _over_references(model, images, targets, batch_size, baseline_or_zero(baseline, images), layer, adds_up)
 
 
 def deeplift_shap(
@@ -253,13 +270,20 @@ def deeplift_shap(
     """
     check(model, images, targets, batch_size)
     pool = references_or_noise(references, images, torch.Generator().manual_seed(seed))
+    return _over_references(model, images, targets, batch_size, pool, None, True)
+
+
+def _over_references(model, images, targets, batch_size, pool: Tensor, layer: str | None, adds_up: bool) -> Tensor:
+    """Mean of DeepLIFT over the references in the pool, (m, c, h, w)."""
     pool = pool.to(device_of(model, images), memory_format=torch.channels_last)
+    module = None if layer is None else layers.find(model, layer)
     size, total = batch_size or fitting(model, images), 0
     for part in pool.split(size):
-        with _Rescaled(model, part) as rescaled:
+        with layers.used(model, module or model, layer), _Rescaled(model, part, module) as rescaled:
 
             def maps(x: Tensor, y: Tensor, _size: int, rescaled=rescaled, part=part) -> Tensor:
-                return sum(_multiplied(rescaled, x, y, part, k) for k in range(len(part)))
+                found = sum(_multiplied(rescaled, x, y, part, k, adds_up) for k in range(len(part)))
+                return found if layer is None else layers.feature_maps(found, layer)
 
             total = total + in_batches(maps, model, images, targets, size)
     return total / len(pool)

@@ -1,19 +1,44 @@
-"""Gradients of one output by the input."""
+"""Gradients of one output by the input, or by a layer."""
 
-from captum.attr import InputXGradient, Saliency
+from captum.attr import InputXGradient, LayerGradientXActivation, Saliency
 from torch import Tensor, nn
 
+from saliency_lib.attribution import layers
 from saliency_lib.attribution.passes import in_batches
 
 
 def input_gradient(
-    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
+    layer: str | None = None,
 ) -> Tensor:
     """Gradients of the target's logit by the input, (n, c, h, w), logit per unit of normalised input; signed.
 
     Woerl et al. 2023, Eq. 6 (after Simonyan et al. 2014): no softmax, no absolute value.
+
+    Parameters
+    ----------
+    layer : str, optional
+        Explain the output of this layer, at its own channels and resolution, (n, c', h', w'), as Herdt et al. 2024 do.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, one without use, or one whose output is not (n, c, h, w).
     """
-    return _gradient(model, lambda x: model(x), images, targets, batch_size)
+    if layer is None:
+        return _gradient(model, lambda x: model(x), images, targets, batch_size)
+    module = layers.find(model, layer)
+    method = LayerGradientXActivation(lambda x: model(x), module, multiply_by_inputs=False)
+    with layers.used(model, module, layer):
+        return in_batches(
+            lambda x, y, _: layers.feature_maps(method.attribute(x, target=y), layer),
+            model, images, targets, batch_size,
+        )  # fmt: skip
 
 
 def probability_gradient(

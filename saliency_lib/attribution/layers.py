@@ -1,6 +1,12 @@
-"""Layers by name, and the names ``top`` and ``mid``."""
+"""Layers by name, and the names ``top`` and ``mid``; maps of a layer, enlarged to the images."""
 
-from torch import nn
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_lib.attribution.passes import hooked
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Linear)
 CONVOLUTIONAL = (nn.Conv2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.ReLU, nn.Softplus, nn.GELU, nn.Tanh, nn.Identity)
@@ -54,3 +60,29 @@ def find(model: nn.Module, layer: str) -> nn.Module:
     if layer == "mid" and len(found) < 2:
         raise ValueError(f"{type(model).__name__} has one stage only, {found[0]!r}, so no layer 'mid'; name a layer")
     return model.get_submodule(found[-1] if layer == "top" else found[(len(found) - 1) // 2])
+
+
+@contextmanager
+def used(model: nn.Module, module: nn.Module, layer: str) -> Iterator[None]:
+    """Raise ValueError after a pass of the model inside the block that went past ``module``."""
+    calls = []
+
+    def look(_model, _inputs, _out) -> None:
+        if not calls:
+            raise ValueError(f"the model does not use layer {layer!r} in its forward pass; choose another")
+        calls.clear()
+
+    with hooked([module], lambda *_: calls.append(1)), hooked([model], look):
+        yield
+
+
+def upsampled(maps: Tensor, images: Tensor) -> Tensor:
+    """Maps of a layer, (n, c, h', w'), bilinearly resized to the images' (h, w)."""
+    return F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def feature_maps(maps: Tensor, layer: str) -> Tensor:
+    """The maps of a layer, detached; ValueError where they are not (n, c, h, w)."""
+    if maps.ndim != 4:
+        raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w) but {tuple(maps.shape)}; choose another")
+    return maps.detach()

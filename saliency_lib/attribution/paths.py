@@ -1,9 +1,10 @@
 """Gradients along a path from a reference to the image."""
 
 import torch
-from captum.attr import IntegratedGradients
+from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor, nn
 
+from saliency_lib.attribution import layers
 from saliency_lib.attribution.passes import check, in_batches, scores
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
@@ -21,6 +22,7 @@ def integrated_gradients(
     quadrature: str = "gausslegendre",
     baseline: Tensor | None = None,
     return_error: bool = False,
+    layer: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Input minus baseline, times the mean gradient on the straight path between them, (n, c, h, w), in logits; signed.
 
@@ -37,16 +39,21 @@ def integrated_gradients(
         (c, h, w), normalised; default: zero, the data's mean colour.
     return_error : bool
         Also give the completeness error, (n,): sum of the map less difference of logits.
+    layer : str, optional
+        Explain the output of this layer, at its own channels and resolution, (n, c', h', w'), on the straight path
+        between its values for baseline and image. A map sums to the difference of logits where nothing goes past it.
     """
     if quadrature not in QUADRATURES:
         raise ValueError(f"unknown quadrature {quadrature!r}; one of {sorted(QUADRATURES)}")
     if n_steps < 2:
         raise ValueError(f"integrated gradients need at least two steps, not n_steps={n_steps}")
     check(model, images, targets, batch_size)
-    method, zero = IntegratedGradients(lambda x: model(x)), baseline_or_zero(baseline, images)
+    module = model if layer is None else layers.find(model, layer)
+    forward, zero = (lambda x: model(x)), baseline_or_zero(baseline, images)
+    method = IntegratedGradients(forward) if layer is None else LayerIntegratedGradients(forward, module)
 
     def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
-        return method.attribute(
+        found = method.attribute(
             x,
             zero.to(x),
             target=y,
@@ -54,8 +61,10 @@ def integrated_gradients(
             method=quadrature,
             internal_batch_size=size if len(x) * n_steps > size else None,
         )
+        return found if layer is None else layers.feature_maps(found, layer)
 
-    found = in_batches(maps, model, images, targets, batch_size, n_steps)
+    with layers.used(model, module, layer):
+        found = in_batches(maps, model, images, targets, batch_size, n_steps)
     if not return_error:
         return found
     at_image, at_baseline = (scores(model, x, targets, batch_size) for x in (images, zero.to(images).expand_as(images)))

@@ -1,8 +1,13 @@
-"""What a map is worth by four criteria, after Bykov et al. 2022, Tab. 1: one value per image, named as in Quantus."""
+"""What a map is worth: one value per image. The criteria of Bykov et al. 2022, Tab. 1, are named as in Quantus."""
 
+from saliency_lib.quality.curves import deletion, insertion
 from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import ranking_auc, relevance_rank_accuracy
 from saliency_lib.quality.robustness import max_sensitivity
+from saliency_lib.quality.smoothness import checkerboard_power, prediction_difference, total_variation
 from saliency_lib.quality.sparseness import gini
 
-__all__ = ["faithfulness_correlation", "gini", "max_sensitivity", "ranking_auc", "relevance_rank_accuracy"]
+__all__ = [
+    "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",
+    "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
+]  # fmt: skip

@@ -1,0 +1,19 @@
+"""Three ways to remove the checkerboard that strided convolutions print on gradients (Herdt et al. 2024).
+
+A convolution of stride s multiplies a pixel by the weights of its place modulo s only, so that gradients differ between
+places. ``smooth_backward`` averages the gradients of such layers over shifts, ``smooth_forward`` their inputs;
+``BilinearSurrogate`` replaces the layers by trained ones without strides.
+"""
+
+from saliency_lib.downsampling.hooks import StridedConv, mean_of_rolls, smooth_backward, smooth_forward, strided_convs
+from saliency_lib.downsampling.surrogate import BilinearPath, BilinearSurrogate
+
+__all__ = [
+    "BilinearPath",
+    "BilinearSurrogate",
+    "StridedConv",
+    "mean_of_rolls",
+    "smooth_backward",
+    "smooth_forward",
+    "strided_convs",
+]

@@ -1,0 +1,185 @@
+"""A network whose strided convolutions are replaced by trained ones without strides (Herdt et al. 2024)."""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saliency_lib.attribution.passes import device_of, hooked
+from saliency_lib.downsampling.hooks import touched
+from saliency_lib.members import digest
+from saliency_lib.paths import atomic
+from saliency_lib.randomness import derive, seeded
+
+
+class BilinearPath(nn.Module):
+    """3x3 convolution, bilinear resize, 3x3 convolution: in place of a strided convolution, which it keeps.
+
+    At an exact factor of two the resize is the mean of 2 x 2 pixels.
+    """
+
+    def __init__(self, original: nn.Conv2d):
+        super().__init__()
+        like = {"device": original.weight.device, "dtype": original.weight.dtype}
+        self.original, self.teaching = original, False
+        self.before = nn.Conv2d(original.in_channels, original.out_channels, 3, padding=1, **like)
+        self.after = nn.Conv2d(original.out_channels, original.out_channels, 3, padding=1, **like)
+
+    def smooth(self, x: Tensor) -> Tensor:
+        """What stands for the original's output, of the same shape."""
+        conv, padding = self.original, (0, 0) if self.original.padding == "valid" else self.original.padding
+        size = [
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, p, d, k, s in zip(x.shape[2:], padding, conv.dilation, conv.kernel_size, conv.stride)
+        ]
+        return self.after(F.interpolate(self.before(x), size, mode="bilinear", align_corners=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The replacement's output, or while it is taught the original's."""
+        return self.original(x) if self.teaching else self.smooth(x)
+
+
+class BilinearSurrogate(nn.Module):
+    """A copy of a model whose strided convolutions are replaced by :class:`BilinearPath`, to be trained by ``fit``.
+
+    Herdt et al. 2024, section 3.1 and Fig. 2. Takes the model's place; ``network`` has the names of the model's layers.
+
+    Parameters
+    ----------
+    layers, images
+        As in :func:`strided_convs`, which lists what is replaced.
+    seed : int
+        Of the initial weights of the paths.
+
+    Attributes
+    ----------
+    losses : dict
+        For each replaced layer, the mean absolute error of each epoch so far, in units of its output.
+
+    Raises
+    ------
+    ValueError
+        As :func:`strided_convs`, where nothing is replaced, and for strides above two, where a resize skips pixels.
+    """
+
+    def __init__(
+        self, model: nn.Module, layers: Sequence[str] | None = None, images: Tensor | None = None, *, seed: int = 0
+    ):
+        super().__init__()
+        convs = touched(model, layers, images)
+        if steep := [conv for conv in convs if max(conv.stride) > 2]:
+            raise ValueError(
+                f"{steep[0].name!r} has stride {steep[0].stride}, where a bilinear resize would skip pixels; use "
+                "smooth_backward or smooth_forward"
+            )
+        self.network, self.source = copy.deepcopy(model), _checksum(model)
+        self.losses = {conv.name: [] for conv in convs}
+        with seeded(seed):
+            for conv in convs:
+                self.network.set_submodule(conv.name, BilinearPath(self.network.get_submodule(conv.name)))
+        self.eval().requires_grad_(False)
+
+    @property
+    def paths(self) -> dict[str, BilinearPath]:
+        """The replacements by the names of what they replace."""
+        return {name: self.network.get_submodule(name) for name in self.losses}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (n, classes), with all replacements."""
+        return self.network(x)
+
+    def fit(
+        self, images: Tensor, *, epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0
+    ) -> "BilinearSurrogate":
+        """Teach every path the output of its original on the original network's activations; the rest stays as it is.
+
+        Section 4.1.2: Adam, L1 loss, 10 epochs, batches of 64 for ImageNet; images (n, c, h, w) of the training data,
+        normalised, without labels. Can be called again to go on. Gives the surrogate itself.
+        """
+        if images.ndim != 4 or not len(images) or epochs < 1 or batch_size < 1:
+            raise ValueError(
+                f"expected images (n, c, h, w), epochs and a batch_size of at least 1, not {tuple(images.shape)}, "
+                f"{epochs} and {batch_size}"
+            )
+        paths = self.paths
+        weights = [p for path in paths.values() for part in (path.before, path.after) for p in part.parameters()]
+        optimizer = torch.optim.Adam(weights, lr=lr)
+        self.network.eval()
+        try:
+            for p in weights:
+                p.requires_grad_(True)
+            for _ in range(epochs):
+                done = len(next(iter(self.losses.values())))
+                generator = torch.Generator().manual_seed(derive(seed, done + 1))
+                sums = dict.fromkeys(paths, 0.0)
+                for rows in torch.randperm(len(images), generator=generator).split(batch_size):
+                    pairs = self._pairs(images[rows])
+                    with torch.enable_grad():
+                        losses = {name: F.l1_loss(paths[name].smooth(x), y) for name, (x, y) in pairs.items()}
+                        optimizer.zero_grad(set_to_none=True)
+                        sum(losses.values()).backward()
+                    optimizer.step()
+                    for name, loss in losses.items():
+                        sums[name] += loss.item() * len(rows)
+                for name, total in sums.items():
+                    self.losses[name].append(total / len(images))
+        finally:
+            self.requires_grad_(False)
+        return self
+
+    def _pairs(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Inputs and outputs of the originals in one pass of the original network, by name."""
+        x, pairs = images.to(device_of(self, images), memory_format=torch.channels_last), {}
+        names = {path: name for name, path in self.paths.items()}
+        try:
+            for path in names:
+                path.teaching = True
+            with torch.no_grad(), hooked(list(names), lambda m, i, out: pairs.update({names[m]: (i[0], out.clone())})):
+                self.network(x)
+        finally:
+            for path in names:
+                path.teaching = False
+        return pairs
+
+    def _trained(self) -> dict[str, Tensor]:
+        kept = {f"{n}.{part}": getattr(path, part) for n, path in self.paths.items() for part in ("before", "after")}
+        return {f"{name}.{key}": t for name, conv in kept.items() for key, t in conv.state_dict().items()}
+
+    def save(self, path: Path) -> None:
+        """Write the paths' weights, safetensors, with what says of which network they are."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._trained().items()}
+        about = {"source": self.source, "losses": json.dumps(self.losses)}
+        with atomic(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata=about)
+
+    def load(self, path: Path) -> "BilinearSurrogate":
+        """Take the paths' weights from a file of :meth:`save`. Gives the surrogate itself.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read, or is of another network or other layers; nothing is changed then.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+                about = file.metadata() or {}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} cannot be read as a surrogate ({error})") from error
+        own = self._trained()
+        if about.get("source") != self.source or tensors.keys() != own.keys():
+            raise ValueError(f"{path} holds no surrogate of this network's {', '.join(self.losses)}; fit a new one")
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        self.losses = json.loads(about["losses"])
+        return self
+
+
+def _checksum(model: nn.Module) -> str:
+    return digest({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})

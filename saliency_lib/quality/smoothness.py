@@ -1,0 +1,97 @@
+"""How noisy a map is from pixel to pixel, and how far two models' predictions are apart."""
+
+import torch
+from torch import Tensor
+
+
+def _centred(maps: Tensor) -> Tensor:
+    """Maps (..., c, h, w) in float64, each channel divided by its largest absolute value, then less its mean."""
+    if maps.ndim < 3 or not maps.shape[-3:].numel():
+        raise ValueError(f"expected maps (..., c, h, w) with values in them, not {tuple(maps.shape)}")
+    if not torch.isfinite(maps).all():
+        raise ValueError("the maps hold values that are not finite")
+    values = maps.detach().double()
+    values = values / values.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    return values - values.mean((-2, -1), keepdim=True)
+
+
+def total_variation(maps: Tensor) -> Tensor:
+    """Mean absolute step to the lower and the right neighbour, together, in units of the map's own deviation, (...).
+
+    Herdt et al. 2024, Eq. 1 and 2; float64, 0 for a constant map. Each channel (h, w) is made zero in the mean and
+    divided by its mean absolute value, but by no less than 1e-6 of its largest value before; the sum over all
+    neighbours is divided by c * h * w.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (..., c, h, w), of any scale: theirs clamps the map as it comes, so that very small ones look smooth.
+
+    Raises
+    ------
+    ValueError
+        For fewer axes and values that are not finite.
+    """
+    values = _centred(maps)
+    values = values / values.abs().mean((-2, -1), keepdim=True).clamp(min=1e-6)
+    steps = values.diff(dim=-2).abs().sum((-3, -2, -1)) + values.diff(dim=-1).abs().sum((-3, -2, -1))
+    return steps / values.shape[-3:].numel()
+
+
+def checkerboard_power(maps: Tensor) -> Tensor:
+    """Power of the patterns of period two relative to that of any pattern, (...) float64: 1 in white noise's mean.
+
+    The patterns are (-1)^x, (-1)^y and (-1)^(x + y); their mean power is divided by that of all Fourier components but
+    the constant one, per channel, and averaged over channels. 0 without them, (h * w - 1) / 3 if there is nothing
+    else. Channels without variation are left out; not a number where there is no other.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (..., c, h, w), at least 2 x 2; of an odd height or width the last row or column is cut off.
+
+    Raises
+    ------
+    ValueError
+        For fewer axes, less than 2 x 2, and values that are not finite.
+    """
+    if maps.ndim < 3 or min(maps.shape[-2:]) < 2:
+        raise ValueError(f"period two takes maps (..., c, h, w) of 2 x 2 pixels at least, not {tuple(maps.shape)}")
+    height, width = (side // 2 * 2 for side in maps.shape[-2:])
+    maps = maps[..., :height, :width]
+    varies = maps.amax((-2, -1)) > maps.amin((-2, -1))
+    power = torch.fft.fft2(_centred(maps)).abs().square()
+    power[..., 0, 0] = 0
+    y, x = height // 2, width // 2
+    of_two = (power[..., 0, x] + power[..., y, 0] + power[..., y, x]) / 3
+    relative = of_two * (height * width - 1) / power.sum((-2, -1))
+    return torch.where(varies, relative, 0).sum(-1) / varies.sum(-1)
+
+
+def prediction_difference(logits: Tensor, others: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of two models' softmax in per cent: summed over classes, and the target's alone, (n,) float64 each.
+
+    Herdt et al. 2024, Tab. 3: 0 to 200 and 0 to 100.
+
+    Parameters
+    ----------
+    logits, others : Tensor
+        (n, classes) of one model and of the other.
+    targets : Tensor
+        (n,) int64.
+
+    Raises
+    ------
+    ValueError
+        For logits of two shapes, and targets that are not one class number each.
+    """
+    if logits.ndim != 2 or logits.shape != others.shape:
+        raise ValueError(f"expected logits (n, classes) of both, not {tuple(logits.shape)} and {tuple(others.shape)}")
+    n, classes = logits.shape
+    if targets.shape != (n,) or targets.dtype != torch.int64 or ((targets < 0) | (targets >= classes)).any():
+        raise ValueError(
+            f"expected {n} targets of int64 from 0 to {classes - 1}, not {tuple(targets.shape)} of {targets.dtype}"
+            + (f" from {targets.min()} to {targets.max()}" if targets.numel() else "")
+        )
+    apart = 100 * (logits.detach().double().softmax(1) - others.detach().double().softmax(1)).abs()
+    return apart.sum(1), apart.gather(1, targets.to(apart.device)[:, None])[:, 0]
