@@ -332,8 +332,8 @@ def test_clear_errors(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")
     BilinearSurrogate(tiny_net(seed=1)).save(path)
-    for file, words in [("s", "no surrogate of this network"), ("foreign", "no surrogate"), ("broken", "cannot be read"),
-                        ("missing", "cannot be read")]:  # fmt: skip
+    holds_none, unread = "no surrogate of this network", "cannot be read"
+    for file, words in [("s", holds_none), ("foreign", holds_none), ("broken", unread), ("missing", unread)]:
         with pytest.raises(ValueError, match=words):
             surrogate.load(tmp_path / f"{file}.safetensors")
     assert torch.equal(surrogate(x), before)

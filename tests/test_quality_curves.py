@@ -48,10 +48,9 @@ class Probability(nn.Module):
         return torch.cat([1 - mean, mean], 1).log()
 
 
-@pytest.mark.parametrize("n_steps", [1, 7, 28])
-@pytest.mark.parametrize("fill", [0.0, -0.7])
+@pytest.mark.parametrize("n_steps,fill", [(1, 0.0), (7, -0.7), (28, 0.0)])
 def test_deletion_is_rises_loop(n_steps, fill):
-    net, (x, y) = tiny_net(), batch(3)
+    net, (x, y) = tiny_net(), batch(2)
     maps = random_maps(x)
     areas, curves = deletion(net, x, y, maps, n_steps=n_steps, fill=fill, return_curves=True)
     expected = one_by_one(net, x, torch.full_like(x, fill), y, maps, n_steps)
@@ -61,10 +60,9 @@ def test_deletion_is_rises_loop(n_steps, fill):
     torch.testing.assert_close(areas, torch.from_numpy(np.trapezoid(expected, counts / 256)), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("n_steps", [1, 28])
-@pytest.mark.parametrize("given_start", [False, True])
+@pytest.mark.parametrize("n_steps,given_start", [(1, True), (7, True), (28, False)])
 def test_insertion_is_rises_loop(n_steps, given_start):
-    net, (x, y) = tiny_net(), batch(3)
+    net, (x, y) = tiny_net(), batch(2)
     maps, start = random_maps(x), noise(*x.shape, seed=1) if given_start else None
     areas, curves = insertion(net, x, y, maps, n_steps=n_steps, start=start, return_curves=True)
     expected = one_by_one(net, blurred(x, 11, 5.0) if start is None else start, x, y, maps, n_steps)

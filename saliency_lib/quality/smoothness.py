@@ -61,7 +61,6 @@ def checkerboard_power(maps: Tensor) -> Tensor:
     maps = maps[..., :height, :width]
     varies = maps.amax((-2, -1)) > maps.amin((-2, -1))
     power = torch.fft.fft2(_centred(maps)).abs().square()
-    power[..., 0, 0] = 0
     y, x = height // 2, width // 2
     of_two = (power[..., 0, x] + power[..., y, 0] + power[..., y, x]) / 3
     relative = of_two * (height * width - 1) / power.sum((-2, -1))
