@@ -135,6 +135,7 @@ def test_what_is_touched_in_residual_networks(name):
     assert {c.name.split(".")[0] for c in strided_convs(model, ["layer3"])} == {"layer4"}
     assert strided_convs(model, ["layer4"]) == [], "the last stage's own maps cannot change"
     assert strided_convs(model, ["conv1"]) == strided_convs(model, ["layer1"])
+    assert {conv.name for conv in strided_convs(model, ["input"])} == set(strided), "the stem too"
 
 
 @HOOKS

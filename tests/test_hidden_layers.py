@@ -87,6 +87,24 @@ def test_batches_do_not_matter_and_nothing_is_left_behind(method):
 
 
 @EACH
+def test_what_follows_may_work_in_place(method):
+    model, (x, y) = tiny_net(), batch()
+    own = attribution.attribute(method, model, x, y, layer="bn1")
+    torch.testing.assert_close(attribution.attribute(method, in_place(model), x, y, layer="bn1"), own)
+
+
+@EACH
+def test_a_layer_that_is_called_twice_is_refused(method):
+    (x, y), shared = batch(), nn.ReLU()
+    with seeded(0):
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3), shared, nn.Conv2d(4, 4, 3), shared, nn.Flatten(), nn.Linear(576, 10)
+        ).eval()
+    with pytest.raises(ValueError, match="calls layer '1' 2 times"):
+        attribution.attribute(method, model, x, y, layer="1")
+
+
+@EACH
 def test_bad_layers_get_a_clear_sentence(method):
     model, (x, y) = tiny_net(), batch()
     with seeded(0):

@@ -64,13 +64,18 @@ def find(model: nn.Module, layer: str) -> nn.Module:
 
 @contextmanager
 def used(model: nn.Module, module: nn.Module, layer: str) -> Iterator[None]:
-    """Raise ValueError after a pass of the model inside the block that went past ``module``."""
+    """Raise ValueError after a pass of the model inside the block that called ``module`` not at all or repeatedly."""
     calls = []
 
     def look(_model, _inputs, _out) -> None:
-        if not calls:
-            raise ValueError(f"the model does not use layer {layer!r} in its forward pass; choose another")
+        times = len(calls)
         calls.clear()
+        if not times:
+            raise ValueError(f"the model does not use layer {layer!r} in its forward pass; choose another")
+        if times > 1:
+            raise ValueError(
+                f"the model calls layer {layer!r} {times} times, each with maps of its own; choose another"
+            )
 
     with hooked([module], lambda *_: calls.append(1)), hooked([model], look):
         yield

@@ -5,7 +5,7 @@ from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor, nn
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.passes import check, in_batches, scores
+from saliency_lib.attribution.passes import check, hooked, in_batches, scores
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
@@ -49,7 +49,13 @@ def integrated_gradients(
         raise ValueError(f"integrated gradients need at least two steps, not n_steps={n_steps}")
     check(model, images, targets, batch_size)
     module = model if layer is None else layers.find(model, layer)
-    forward, zero = (lambda x: model(x)), baseline_or_zero(baseline, images)
+    zero = baseline_or_zero(baseline, images)
+
+    def forward(x: Tensor) -> Tensor:
+        # After captum's hook, whose value what follows may change in place.
+        with hooked([] if layer is None else [module], lambda _module, _inputs, out: out.clone()):
+            return model(x)
+
     method = IntegratedGradients(forward) if layer is None else LayerIntegratedGradients(forward, module)
 
     def maps(x: Tensor, y: Tensor, size: int) -> Tensor:

@@ -14,6 +14,9 @@ from saliency_lib.tracing import bare, probe
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+INPUT = "input"
+
+
 class StridedConv(NamedTuple):
     """A convolution that is touched: its name, the sides of its kernel and its strides, both (vertical, horizontal)."""
 
@@ -33,7 +36,8 @@ def strided_convs(
     Parameters
     ----------
     layers : list of str, optional
-        The layers to be explained; default: :func:`saliency_lib.attribution.layers.stages`.
+        The layers to be explained, ``"input"`` for the image itself, behind which all lie; default:
+        :func:`saliency_lib.attribution.layers.stages`.
     images : Tensor, optional
         (n, c, h, w), for the pass; default: a blank picture of a size that the model takes.
 
@@ -43,12 +47,14 @@ def strided_convs(
         For an unknown layer, a model whose stages are unknown, or a strided convolution in one or three dimensions.
     """
     copied = bare(model).requires_grad_(False)
-    explained = [find(copied, name) for name in (stages(copied) if layers is None else layers)]
-    if not explained:
+    names = stages(copied) if layers is None else list(layers)
+    explained = [find(copied, name) for name in names if name != INPUT]
+    if not names:
         raise ValueError(
             f"the stages of {type(model).__name__} are unknown; pass layers=, the names of those explained"
         )
     x = probe(copied) if images is None else images[:1].detach().to(device_of(copied, images))
+    x = x.clone().requires_grad_(INPUT in names)
     found = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
@@ -59,7 +65,7 @@ def strided_convs(
         if isinstance(module, CONVOLUTIONS) and max(module.stride) > 1:
             module.register_forward_pre_hook(lambda m, inputs, name=name: note(m, inputs, name))
     with torch.enable_grad(), hooked(explained, lambda _m, _i, out: out.detach().requires_grad_().clone()):
-        copied(x)
+        copied(x.clone())  # which may be changed in place
     for name, module in found.items():
         if not isinstance(module, nn.Conv2d):
             raise ValueError(f"{name!r} is a {type(module).__name__}; only strided Conv2d can be smoothed")

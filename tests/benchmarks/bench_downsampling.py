@@ -1,5 +1,5 @@
-"""Smoothing strided convolutions of resnet18 at 64 pixels: the hooks beside the plain gradient, and an epoch of training
-the surrogate beside one of the network."""
+"""Smoothing strided convolutions of resnet18 at 64 pixels: the hooks beside the plain gradient, and an epoch of
+training the surrogate beside one of the network."""
 
 import pytest
 import torch
