@@ -312,6 +312,6 @@ def test_bad_input_is_named(call, message):
 
 def test_every_metric_is_exported():
     assert set(quality.__all__) == {
-        "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",
-        "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
+        "accuracy", "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion",
+        "max_sensitivity", "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
     }  # fmt: skip

@@ -1,0 +1,65 @@
+"""Accuracy and the distance of two models' predictions."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+
+from saliency_lib.quality import accuracy, prediction_difference
+
+
+def noise(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(seed=st.integers(0, 999), n=st.integers(1, 30), classes=st.integers(1, 12))
+def test_accuracy_is_scikit_learns(seed, n, classes):
+    logits, targets = noise(n, classes, seed=seed), torch.arange(n) % classes
+    right = accuracy(logits, targets)
+    assert right.shape == (n,) and right.dtype == torch.float64
+    assert right.mean().item() == pytest.approx(accuracy_score(targets, logits.argmax(1)))
+
+
+def test_prediction_difference_by_hand():
+    one = torch.tensor([[0.5, 0.25, 0.25], [0.98, 0.01, 0.01]]).log()
+    other = torch.tensor([[0.25, 0.5, 0.25], [0.98, 0.01, 0.01]]).log()
+    every, target = prediction_difference(one + 3, other - 2, torch.tensor([2, 0]))
+    assert every.dtype == target.dtype == torch.float64
+    assert every.tolist() == pytest.approx([50, 0], abs=1e-4) and target.tolist() == pytest.approx([0, 0], abs=1e-4)
+    assert prediction_difference(one, other, torch.tensor([1, 1]))[1].tolist() == pytest.approx([25, 0], abs=1e-4)
+    certain = torch.tensor([[100.0, -100.0]])
+    every, target = prediction_difference(certain, -certain, torch.tensor([1]))
+    assert every.item() == pytest.approx(200) and target.item() == pytest.approx(100)
+
+
+@given(seed=st.integers(0, 999), scale=st.floats(0, 1e3), classes=st.integers(1, 12))
+def test_prediction_differences_are_symmetric_and_bounded(seed, scale, classes):
+    one, other = noise(2, 6, classes, seed=seed) * scale
+    targets = torch.arange(6) % classes
+    every, target = prediction_difference(one, other, targets)
+    assert all(torch.equal(a, b) for a, b in zip(prediction_difference(other, one, targets), (every, target)))
+    assert (every <= 200 + 1e-9).all() and (target <= 100 + 1e-9).all() and (target >= 0).all()
+    assert (2 * target <= every + 1e-9).all(), "what one class gains the others lose"
+    assert not any(d.any() for d in prediction_difference(one, one, targets))
+
+
+L, T = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    "call,message",
+    [
+        (lambda: accuracy(L[0], T), r"logits \(n, classes\)"),
+        (lambda: accuracy(L, T + 3), "from 3 to 3"),
+        (lambda: prediction_difference(L, L[:, :2], T), r"of both, not \(2, 3\) and \(2, 2\)"),
+        (lambda: prediction_difference(L[0], L[0], T), r"logits \(n, classes\)"),
+        (lambda: prediction_difference(L, L, T[:1]), r"expected 2 targets of int64 from 0 to 2, not \(1,\)"),
+        (lambda: prediction_difference(L, L, T.int()), "of torch.int32"),
+        (lambda: prediction_difference(L, L, T + 3), "from 3 to 3"),
+        (lambda: prediction_difference(L, L, T - 1), "from -1 to -1"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
