@@ -159,6 +159,14 @@ def layers(
     return {name: tuple(found[name]) for name in reversed(found)}
 
 
+def _channels_last(module: nn.Module) -> nn.Module:
+    """The module, its two-dimensional kernels in the memory layout in which the methods send pictures."""
+    for p in module.parameters():
+        if p.ndim == 4:
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], statistics: str) -> None:
     """Give a module new weights on memory of their own, drawn on the CPU."""
     drawn, device = copy.deepcopy(module), next((t.device for t in (*module.parameters(), *module.buffers())), "cpu")
@@ -170,7 +178,7 @@ def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], sta
             drawn.reset_running_stats()
             for name, buffer in kept.items() if statistics == "keep" else ():
                 getattr(drawn, name).copy_(buffer)
-    for name, inside in drawn.to(device, memory_format=torch.channels_last).named_modules():
+    for name, inside in _channels_last(drawn.to(device)).named_modules():
         for key, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
             setattr(module.get_submodule(name), key, tensor)
 
@@ -181,7 +189,7 @@ def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator
         raise ValueError(f"unknown statistics {statistics!r}; 'reset' or 'keep'")
     if not callable(draw) and draw not in list(DRAWS):
         raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
-    original = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as the methods send pictures
+    original = _channels_last(copy.deepcopy(model))
     order = layers(original, images, parts)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}

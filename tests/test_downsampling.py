@@ -329,6 +329,8 @@ def test_clear_errors(tmp_path):
     for options in ({"images": x[0]}, {"images": x, "epochs": 0}, {"images": x[:0]}):
         with pytest.raises(ValueError, match="expected images"):
             surrogate.fit(**options)
+    with pytest.raises(ValueError, match="not finite"):
+        surrogate.fit(x / 0)
     path, before = tmp_path / "s.safetensors", surrogate(x)
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")

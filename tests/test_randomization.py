@@ -147,6 +147,14 @@ def test_draws_do_not_hang_on_the_memory_layout(steps):
         assert not changed(copied, states(plain[name]))
 
 
+@BOTH
+def test_volumes_are_redrawn_too(steps):
+    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
+    before = states(model)
+    for (name, copied), expected in zip(steps(model, 1, torch.zeros(1, 1, 4, 4, 4), parts="layers"), ("3", "0")):
+        assert name == expected and name in changed(copied, before)
+
+
 def test_independent_steps_change_one_layer_and_draw_what_the_cascade_draws():
     model = tiny_net()
     before, order = states(model), layers(model)

@@ -31,7 +31,7 @@ def gradcam(
     Raises
     ------
     ValueError
-        For an unknown layer, or one whose output is not (n, c, h, w).
+        For an unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
     module = layers.find(model, layer)
     method = LayerGradCam(lambda x: model(x), module)

@@ -243,7 +243,7 @@ def deeplift(
     ------
     ValueError
         If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for an
-        unknown layer, one without use, or one whose output is not (n, c, h, w).
+        unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
     check(model, images, targets, batch_size)
     return _over_references(model, images, targets, batch_size, baseline_or_zero(baseline, images), layer, adds_up)

@@ -28,7 +28,7 @@ def input_gradient(
     Raises
     ------
     ValueError
-        For an unknown layer, one without use, or one whose output is not (n, c, h, w).
+        For an unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
     if layer is None:
         return _gradient(model, lambda x: model(x), images, targets, batch_size)

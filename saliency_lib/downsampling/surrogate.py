@@ -107,6 +107,8 @@ class BilinearSurrogate(nn.Module):
                 f"expected images (n, c, h, w), epochs and a batch_size of at least 1, not {tuple(images.shape)}, "
                 f"{epochs} and {batch_size}"
             )
+        if not torch.isfinite(images).all():
+            raise ValueError("the images hold values that are not finite; look at how they were normalised")
         paths = self.paths
         weights = [p for path in paths.values() for part in (path.before, path.after) for p in part.parameters()]
         optimizer = torch.optim.Adam(weights, lr=lr)
