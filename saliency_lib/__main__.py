@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -16,11 +17,12 @@ COMMANDS = {
     "test": "run the test suite; further arguments go to pytest",
     "check": "execute the notebooks beside the committed figures and list the numbers that moved",
     "bench": "run the benchmarks",
+    "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-LATER = {"site": "the HTML site", "audit": "the audit of one's own models"}
+LATER = {"audit": "the audit of one's own models"}
 
 
 def say(text: str) -> None:
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
     p.add_argument("--force", action="store_true", help="execute also what is up to date")
+    p.add_argument("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
     p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
     return p
 
@@ -89,7 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"figures and numbers: {folder}")
     if not failed and arguments.profile == "quick" and not arguments.set:
         readme.write()
+    if not failed and not arguments.only and not arguments.set:
+        return site(arguments)
     return 1 if failed else 0
+
+
+def site(arguments: argparse.Namespace) -> int:
+    """Build the HTML site of one profile and edition."""
+    from saliency_lib.site import build
+
+    started = time.monotonic()
+    folder = build(arguments.profile, arguments.edition)
+    say(f"site: {folder / 'index.html'} ({time.monotonic() - started:.0f} s)")
+    return 0
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -173,6 +188,8 @@ def main(words: list[str]) -> int:
                 return run(arguments)
             case "check":
                 return check(arguments)
+            case "site":
+                return site(arguments)
             case "clean":
                 return clean()
         say(f"the environment is ready: {sys.prefix}")

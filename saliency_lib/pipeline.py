@@ -1,5 +1,6 @@
 """Execute the notebooks with papermill, one kernel each, in the order of their needs, and only those that are stale."""
 
+import ast
 import hashlib
 import json
 import os
@@ -80,13 +81,29 @@ def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
     return values
 
 
+def imported(source: str) -> set[Path]:
+    """Files of the library that Python code imports, and those that they import in turn."""
+    found, waiting = set(), [source]
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop())):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("saliency_lib"):
+                continue
+            for words in [node.module.split("."), *([*node.module.split("."), a.name] for a in node.names)]:
+                steps = [PROJECT.joinpath(*words[:n]) for n in range(1, len(words) + 1)]
+                paths = [p for step in steps for p in (step.with_suffix(".py"), step / "__init__.py") if p.is_file()]
+                waiting += [path.read_text() for path in set(paths) - found]
+                found |= set(paths)
+    return found
+
+
 def fingerprint(notebook: str, parameters: dict) -> str:
-    """Hash of all that decides what a notebook gives: its cells, parameters, library code, claims and lock."""
+    """Hash of all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
-    for cell in profiles.read_notebook(notebook).cells:
+    cells = profiles.read_notebook(notebook).cells
+    for cell in cells:
         state.update(cell.source.encode())
     for path in [
-        *sorted((PROJECT / "saliency_lib").rglob("*.py")),
+        *sorted(imported("\n".join(cell.source for cell in cells if cell.cell_type == "code"))),
         PROJECT / "saliency_lib" / "style.mplstyle",
         *sorted((PROJECT / "data" / "published").glob("*.csv")),
         PROJECT / "requirements.lock",
@@ -103,8 +120,8 @@ def _stamp(folder: Path, notebook: str) -> Path:
     return folder / f"{notebook}.stamp.json"
 
 
-def _fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
-    """The earlier result if nothing has changed since and all that it made is still there."""
+def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
+    """The earlier result if nothing has changed since and all that it made is still there; else None."""
     stamp = _stamp(folder, notebook)
     if not stamp.exists() or not (folder / f"{notebook}.ipynb").exists():
         return None
@@ -118,8 +135,8 @@ def _fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
 
 def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = False, bar: bool = False) -> Result:
     """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output."""
-    if not force and (fresh := _fresh(folder, notebook, parameters)):
-        return fresh
+    if not force and (earlier := fresh(folder, notebook, parameters)):
+        return earlier
     folder.mkdir(parents=True, exist_ok=True)
     _stamp(folder, notebook).unlink(missing_ok=True)
     mark, started, sources = time.time(), time.monotonic(), fingerprint(notebook, parameters)

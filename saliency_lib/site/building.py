@@ -1,0 +1,106 @@
+"""Stage pages and executed notebooks, and have Sphinx make the site; it replaces the old one only when it is whole."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from saliency_lib import pipeline, profiles
+from saliency_lib.paths import PROJECT, figures_root
+from saliency_lib.site import books, pages
+
+EDITIONS = ("full", "student")
+DOCS = PROJECT / "docs"
+
+
+def folder(profile: str, edition: str = "full") -> Path:
+    """Where the site goes: ``build/site``, with the profile and the edition in its name where they are not the usual."""
+    words = ["site", *([profile] if profile != "quick" else []), *([edition] if edition != "full" else [])]
+    return PROJECT / "build" / "-".join(words)
+
+
+def build(
+    profile: str = "quick", edition: str = "full", *, executed: Path | None = None, out: Path | None = None
+) -> Path:
+    """The site of one profile, from the notebooks that were executed and the figures that they made.
+
+    Parameters
+    ----------
+    profile : str
+        Whose notebooks and figures.
+    edition : str
+        ``"full"``, or ``"student"``: without the cells tagged ``solution``.
+    executed, out : Path
+        Folders of the executed notebooks and of the site; by default those below ``build/``.
+
+    Returns
+    -------
+    Path
+        The folder of the site; its ``index.html`` is the start page.
+
+    Raises
+    ------
+    ValueError
+        For an unknown edition, notebooks that failed or are older than their sources, a claim without a verdict, or a
+        page that Sphinx warns of, such as one with a broken link.
+    """
+    if edition not in EDITIONS:
+        raise ValueError(f"unknown edition {edition!r}; one of {', '.join(EDITIONS)}")
+    executed = executed or pipeline.BUILD / profile
+    out = out or folder(profile, edition)
+    values = pipeline.settings(profile, pipeline.select(None), {})
+    results = {name: pipeline.fresh(executed, name, parameters) for name, parameters in values.items()}
+    if stale := [name[:2] for name, result in results.items() if result is None]:
+        raise ValueError(
+            f"the site needs notebooks that ran to their end and are up to date; {', '.join(stale)} are not: "
+            f"run ./run_all.sh --profile {profile} --only {' '.join(stale)}"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+        source, fresh = Path(temporary) / "source", Path(temporary) / "html"
+        _stage(source, executed, figures_root() / profile, list(results.values()), solutions=edition == "full")
+        _sphinx(source, fresh)
+        if out.exists():
+            out.rename(Path(temporary) / "old")
+        fresh.rename(out)
+    return out
+
+
+def _stage(
+    source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool
+) -> None:
+    """Fill the folder that Sphinx reads."""
+    shutil.copytree(DOCS, source)
+    shutil.copytree(figures, source / "_static" / "figures", ignore=shutil.ignore_patterns("*.json", ".*"))
+    made = {
+        "toctree": pages.toctree(),
+        "gallery": pages.gallery(figures),
+        "map": pages.paper_map(figures),
+        "summary": pages.summary(figures),
+        "verdicts": pages.verdicts(figures),
+        "deviations": pages.deviations(),
+        "minutes": pages.minutes(results),
+    }
+    for path in source.glob("*.md"):
+        text = path.read_text()
+        for name, content in made.items():
+            text = text.replace(f"<!-- {name} -->", content)
+        path.write_text(text)
+    (source / "notebooks").mkdir()
+    for name in profiles.notebooks():
+        book = nbformat.read(executed / f"{name}.ipynb", as_version=4)
+        nbformat.write(books.page(book, name, solutions=solutions), source / "notebooks" / f"{name}.ipynb")
+
+
+def _sphinx(source: Path, out: Path) -> None:
+    """Run Sphinx, every warning an error; ValueError gives them."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-j", "2"]
+    done = subprocess.run(
+        [*command, "-d", str(source.parent / "doctrees"), str(source), str(out)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ValueError("the site could not be built:\n" + done.stderr.strip()[-4000:].replace(f"{source}/", ""))
