@@ -1,11 +1,13 @@
 """The command line behind ``run_all.sh``."""
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -18,11 +20,11 @@ COMMANDS = {
     "check": "execute the notebooks beside the committed figures and list the numbers that moved",
     "bench": "run the benchmarks",
     "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
+    "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-LATER = {"audit": "the audit of one's own models"}
 
 
 def say(text: str) -> None:
@@ -41,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         usage="./run_all.sh [command] [options]",
         epilog=f"commands:\n{commands}",
     )
-    p.add_argument("command", nargs="?", default="run", choices=[*COMMANDS, *LATER], help=argparse.SUPPRESS)
+    p.add_argument("command", nargs="?", default="run", choices=list(COMMANDS), help=argparse.SUPPRESS)
     p.add_argument(
         "--profile",
         default="quick",
@@ -164,6 +166,39 @@ def lab(arguments: list[str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
+def audit(words: list[str]) -> int:
+    """Execute notebook 09 on the user's own networks; its options are the notebook's parameters."""
+    from saliency_lib import pipeline, profiles
+
+    notebook = "09_audit_models"
+    p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")
+    p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
+    defaults = {name: value for name, value in profiles.parameters(notebook).items() if name != "profile"}
+    for name, default in defaults.items():
+        several = isinstance(default, list) or name in ("mean", "std")
+        p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, type=yaml.safe_load,
+                       metavar="VALUE", help=f"default: {default}")  # fmt: skip
+    given = vars(p.parse_args(words))
+    out = Path(given.pop("out")).expanduser().resolve()
+    values = {name: value for name, value in given.items() if value is not None}
+    for name in {"checkpoints", "images"} & set(values):
+        values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    profiles.check(notebook, values, "audit")
+    os.environ["SALIENCY_FIGURES"] = str(out.parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
+    result = pipeline.execute(notebook, {"profile": out.name, **values}, out / "notebook", force=True)
+    if result.status == "failed":
+        say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
+        return 1
+    report = out / "report" / "audit.html"
+    content = json.loads(report.with_suffix(".json").read_text())
+    for heading, sentences in ({"What could not be done": content["problems"]} | content["summary"]).items():
+        for sentence in [f"\n{heading}", *(f"- {sentence}" for sentence in sentences)] if sentences else []:
+            say(sentence)
+    say(f"\nreport: {report}")
+    return 0
+
+
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
     if words[:1] == ["test"]:
@@ -172,6 +207,8 @@ def main(words: list[str]) -> int:
         return pytest(["tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:]])
     if words[:1] == ["lab"]:
         return lab(words[1:])
+    if words[:1] == ["audit"]:
+        return _told(audit, words[1:])
     arguments = parser().parse_args(words)
     if arguments.data_root:
         root = Path(arguments.data_root).expanduser().resolve()
@@ -179,21 +216,27 @@ def main(words: list[str]) -> int:
             say(f"--data-root {root} is not a folder")
             return 2
         os.environ["SALIENCY_DATA"] = str(root)
-    if arguments.command in LATER:
-        say(f"{arguments.command}: {LATER[arguments.command]} is not part of this version yet.")
-        return 2
+    return _told(_do, arguments)
+
+
+def _do(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "run":
+            return run(arguments)
+        case "check":
+            return check(arguments)
+        case "site":
+            return site(arguments)
+        case "clean":
+            return clean()
+    say(f"the environment is ready: {sys.prefix}")
+    return 0
+
+
+def _told(function: Callable[..., int], *arguments) -> int:
+    """The function's code; what a user can cause becomes one sentence."""
     try:
-        match arguments.command:
-            case "run":
-                return run(arguments)
-            case "check":
-                return check(arguments)
-            case "site":
-                return site(arguments)
-            case "clean":
-                return clean()
-        say(f"the environment is ready: {sys.prefix}")
-        return 0
+        return function(*arguments)
     except (ValueError, OSError) as error:
         say(f"run_all.sh: {error}")
         return 2

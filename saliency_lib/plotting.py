@@ -174,6 +174,12 @@ def show_map(axes: plt.Axes, values: Tensor, scale: float, title: str = ""):
     return show(axes, values.detach(), title, cmap=SIGNED, vmin=-scale, vmax=scale)
 
 
+def do_not_read(axes: plt.Axes, where: Tensor) -> None:
+    """Cover the pixels of a shown map, (h, w) bool, that should not be read, in grey."""
+    covered = where.cpu().numpy()
+    axes.imshow(np.ma.masked_where(~covered, covered), cmap=matplotlib.colors.ListedColormap(["0.72"]))
+
+
 def show(axes: plt.Axes, picture, title: str = "", **options):
     """A picture, (h, w) or (h, w, 3), without axes."""
     axes.set_axis_off()

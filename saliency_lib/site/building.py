@@ -17,7 +17,7 @@ DOCS = PROJECT / "docs"
 
 
 def folder(profile: str, edition: str = "full") -> Path:
-    """Where the site goes: ``build/site``, with the profile and the edition in its name where they are not the usual."""
+    """Where the site goes: ``build/site``, with profile and edition in its name where they are not the usual ones."""
     words = ["site", *([profile] if profile != "quick" else []), *([edition] if edition != "full" else [])]
     return PROJECT / "build" / "-".join(words)
 
@@ -69,9 +69,7 @@ def build(
     return out
 
 
-def _stage(
-    source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool
-) -> None:
+def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool) -> None:
     """Fill the folder that Sphinx reads."""
     shutil.copytree(DOCS, source)
     shutil.copytree(figures, source / "_static" / "figures", ignore=shutil.ignore_patterns("*.json", ".*"))

@@ -11,7 +11,8 @@ LOGGER = logging.getLogger(__name__)
 
 def mathml(formula: str, *, as_block: bool = False) -> str:
     """TeX to MathML; raises MathError or SyntaxError for what docutils does not know."""
-    braced = re.sub(r"(\\[dt]?frac) ?(\w)(\w)", r"\1{\2}{\3}", formula)  # docutils takes \tfrac14 for 14 over what follows
+    # docutils takes \tfrac14 for 14 over what follows
+    braced = re.sub(r"(\\[dt]?frac) ?(\w)(\w)", r"\1{\2}{\3}", formula)
     return latex2mathml.tex2mathml(braced, as_block=as_block)
 
 

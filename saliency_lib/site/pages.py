@@ -80,12 +80,17 @@ def summary(folder: Path) -> str:
     rows = [{"paper": title} | {v: counts[paper, v] for v in VERDICTS} for paper, title in PAPERS.items()]
     table = pd.DataFrame(rows).set_index("paper")
     table.loc["**all four**"] = table.sum()
-    lines = ["| | " + " | ".join(_badge(v, v.removesuffix(" at this size")) for v in VERDICTS) + " |", "|---|" + "---:|" * len(VERDICTS)]
-    return "\n".join([*lines, *(f"| {paper} | " + " | ".join(map(str, row)) + " |" for paper, *row in table.itertuples())])
+    lines = [
+        "| | " + " | ".join(_badge(v, v.removesuffix(" at this size")) for v in VERDICTS) + " |",
+        "|---|" + "---:|" * len(VERDICTS),
+    ]
+    return "\n".join(
+        [*lines, *(f"| {paper} | " + " | ".join(map(str, row)) + " |" for paper, *row in table.itertuples())]
+    )
 
 
 def verdicts(folder: Path) -> str:
-    """Every claim with the paper's number, ours with intervals, and the verdict; HTML under a heading for each paper."""
+    """Every claim with the paper's number, ours with intervals, and the verdict; HTML, a heading for each paper."""
     known, paper, parts = claims.all_claims(), "", []
     for claim, judged in _judged(folder).items():
         if claim[0] != paper:
@@ -109,7 +114,9 @@ def verdicts(folder: Path) -> str:
 
 def deviations() -> str:
     """What every notebook says of its differences from its paper, in Markdown."""
-    reproducing = [name for name in profiles.notebooks() if name[:2] in {r["notebook"] for r in claims.all_claims().values()}]
+    reproducing = [
+        name for name in profiles.notebooks() if name[:2] in {r["notebook"] for r in claims.all_claims().values()}
+    ]
     return "\n\n".join(
         f"## {name[:2]} {books.title(name)}\n\n{books.differences(name)}\n\n[Read the notebook](notebooks/{name}.ipynb)"
         for name in reproducing

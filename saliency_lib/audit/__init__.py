@@ -1,0 +1,24 @@
+"""Audit of one's own networks: load checkpoints and pictures, measure, and say in plain words what can be said."""
+
+from saliency_lib.audit import words
+from saliency_lib.audit.agreement import Agreement, agreement, votes_needed
+from saliency_lib.audit.networks import (
+    Loaded,
+    Problems,
+    builder,
+    load,
+    matching,
+    noise_level,
+    predictions,
+    shaken,
+    taking,
+)
+from saliency_lib.audit.pictures import Pictures, normalised, read, targets
+from saliency_lib.audit.report import write
+from saliency_lib.audit.structure import against_random, checkerboard
+
+__all__ = [
+    "Agreement", "Loaded", "Pictures", "Problems", "against_random", "agreement", "builder", "checkerboard", "load",
+    "matching", "noise_level", "normalised", "predictions", "read", "shaken", "taking", "targets", "votes_needed",
+    "words", "write",
+]  # fmt: skip

@@ -1,0 +1,141 @@
+"""Pictures in a folder as a network's inputs, and the classes that are explained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from saliency_lib.attribution.passes import logits
+from saliency_lib.audit.networks import Problems
+from saliency_lib.data import DataError
+from saliency_lib.data.folders import SUFFIXES, decode
+
+IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+PREDICTED, FOLDERS = "predicted", "folders"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures as they are and as a network takes them.
+
+    Attributes
+    ----------
+    shown : Tensor
+        (n, h, w, c) in [0, 1].
+    inputs : Tensor
+        (n, c, h, w) float32, normalised.
+    labels : Tensor or None
+        (n,) int64, the number of the picture's folder in alphabetical order; None for a folder without folders.
+    folders : tuple of str
+        Their names.
+    """
+
+    shown: Tensor
+    inputs: Tensor
+    labels: Tensor | None
+    folders: tuple[str, ...]
+
+
+def read(
+    folder: str | Path,
+    n: int | None,
+    size: int | None,
+    problems: Problems,
+    *,
+    channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Pictures:
+    """``n`` pictures drawn from a folder, or from one folder of pictures per class; unreadable ones become problems.
+
+    Parameters
+    ----------
+    n, size : int, optional
+        How many (default: all), and the side in pixels; default: the shorter side of the first. The shorter side is
+        brought to it and the middle cut out.
+    channels : int
+        1 for grey pictures.
+    mean, std : sequence of float, optional
+        Per channel of values in [0, 1]; default: ImageNet's.
+
+    Raises
+    ------
+    ValueError
+        For a folder without a readable picture, or means or deviations that are not one per channel.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of pictures")
+    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    where = [folder / name for name in classes] or [folder]
+    files = [(path, k) for k, place in enumerate(where) for path in sorted(place.iterdir())
+             if path.suffix.lower() in SUFFIXES]  # fmt: skip
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
+    pixels, labels = [], []
+    for path, label in (files[i] for i in order):
+        if n is not None and len(pixels) == n:
+            break
+        try:
+            size = size or _side(path)
+            pixels.append(decode(path, size, channels))
+            labels.append(label)
+        except DataError as error:
+            problems.append(f"a picture is left out: {error}")
+    if not pixels:
+        raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
+    values = torch.stack(pixels).float() / 255
+    return Pictures(
+        values.permute(0, 2, 3, 1), normalised(values, mean, std), torch.tensor(labels) if classes else None, classes
+    )
+
+
+def _side(path: Path) -> int:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return min(image.size)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
+
+
+def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
+    """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``; default: ImageNet's. ValueError if they do not fit."""
+    channels = values.shape[1]
+    if (mean is None) != (std is None):
+        raise ValueError("give both mean and std, or neither for ImageNet's")
+    mean, std = (mean, std) if mean is not None else IMAGENET[channels]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise ValueError(
+            f"pictures of {channels} channels need as many means and positive deviations, not {mean}, {std}"
+        )
+    return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
+
+
+def targets(networks: Sequence[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
+    """The classes explained, (n,) int64: the networks' joint prediction, or the pictures' folders.
+
+    Raises
+    ------
+    ValueError
+        For another ``which``, and folders that are missing or are more than the networks have outputs.
+    """
+    if which not in (PREDICTED, FOLDERS):
+        raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
+    zeros = torch.zeros(len(pictures.inputs), dtype=torch.long)
+    outputs = [logits(net, pictures.inputs, zeros) for net in networks]
+    if which == FOLDERS and pictures.labels is None:
+        raise ValueError("targets from folders need one folder of pictures per class")
+    if which == FOLDERS and len(pictures.folders) > outputs[0].shape[1]:
+        raise ValueError(f"{len(pictures.folders)} folders of pictures, but the networks have "
+                         f"{outputs[0].shape[1]} outputs")  # fmt: skip
+    chosen = pictures.labels if which == FOLDERS else sum(o.softmax(1) for o in outputs).argmax(1).cpu()
+    if len(chosen.unique()) == 1:
+        problems.append(
+            f"all pictures have the one target {int(chosen[0])}, so that nothing can be said of other classes, nor "
+            "whether maps depend on the class"
+        )
+    return chosen

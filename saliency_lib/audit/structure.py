@@ -1,0 +1,78 @@
+"""What maps owe to the architecture: random weights, and the pattern of strided convolutions."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saliency_lib import similarity
+from saliency_lib.attribution import attribute
+from saliency_lib.downsampling import strided_convs
+from saliency_lib.quality import checkerboard_power
+from saliency_lib.randomization import cascading
+from saliency_lib.randomness import LAYERS, derive
+from saliency_lib.tracing import bare
+
+MEASURES = ("absolute rank correlation", "rank correlation")
+
+
+def against_random(
+    method: str | Callable[..., Tensor],
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    targets: Tensor,
+    *,
+    runs: int = 4,
+    seed: int = 0,
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Similarity of maps to the trained network's as its layers are redrawn from the logits down (Adebayo et al. 2018).
+
+    Every run has draws of its own, and a network of its own as far as there are; else networks take part again.
+
+    Returns
+    -------
+    layers : list of str
+        What was redrawn last; all before it are redrawn as well.
+    found : dict
+        By measure, (runs, layers), means over images.
+    """
+    names, rows = [], {measure: [] for measure in MEASURES}
+    for run in range(runs):
+        model = networks[run % len(networks)]
+        own = attribute(method, model, images, targets, seed)
+        names, steps = [], []
+        for name, broken in cascading(model, derive(seed, LAYERS, run), images):
+            compared = similarity.compare(own, attribute(method, broken, images, targets, seed), MEASURES)
+            names.append(name)
+            steps.append([compared[measure].mean() for measure in MEASURES])
+        for measure, values in zip(MEASURES, np.transpose(steps)):
+            rows[measure].append(values)
+    return names, {measure: np.stack(values) for measure, values in rows.items()}
+
+
+def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str, np.ndarray]:
+    """Power of period two in the gradient that each strided convolution passes back, relative to any period's.
+
+    Of the target's logit, by the convolution's input; 1 is white noise's, see
+    :func:`saliency_lib.quality.checkerboard_power` (Herdt et al. 2024, section 3.1). One value per image, by the name
+    of the convolution, or of those that share their input; empty where there are none.
+    """
+    convs = {conv.name: conv for conv in strided_convs(model, ["input"], images)}
+    copied, caught = bare(model), {}
+    for name in convs:
+        copied.get_submodule(name).register_forward_pre_hook(
+            lambda _module, inputs, name=name: caught.__setitem__(name, inputs[0])
+        )
+    if not convs:
+        return {}
+    with torch.enable_grad():
+        x = images.detach().clone().requires_grad_()
+        outputs = copied(x.clone())
+        chosen = outputs.gather(1, targets.to(outputs.device)[:, None]).sum()
+        gradients = torch.autograd.grad(chosen, [caught[name] for name in convs])
+    together = {}  # convolutions of one input, as a block's and its shortcut's
+    for name in convs:
+        together.setdefault(id(caught[name]), []).append(name)
+    powers = dict(zip(convs, map(checkerboard_power, gradients)))
+    return {" and ".join(names): powers[names[0]].cpu().numpy() for names in together.values()}
