@@ -1,6 +1,5 @@
 """Execute the notebooks with papermill, one kernel each, in the order of their needs, and only those that are stale."""
 
-import ast
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from saliency_lib import profiles
+from saliency_lib import profiles, rows
 from saliency_lib.paths import PROJECT, atomic, figures_root
 
 BUILD = PROJECT / "build"
@@ -81,29 +80,15 @@ def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
     return values
 
 
-def imported(source: str) -> set[Path]:
-    """Files of the library that Python code imports, and those that they import in turn."""
-    found, waiting = set(), [source]
-    while waiting:
-        for node in ast.walk(ast.parse(waiting.pop())):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("saliency_lib"):
-                continue
-            for words in [node.module.split("."), *([*node.module.split("."), a.name] for a in node.names)]:
-                steps = [PROJECT.joinpath(*words[:n]) for n in range(1, len(words) + 1)]
-                paths = [p for step in steps for p in (step.with_suffix(".py"), step / "__init__.py") if p.is_file()]
-                waiting += [path.read_text() for path in set(paths) - found]
-                found |= set(paths)
-    return found
-
-
 def fingerprint(notebook: str, parameters: dict) -> str:
     """Hash of all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
     cells = profiles.read_notebook(notebook).cells
     for cell in cells:
         state.update(cell.source.encode())
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    state.update(rows.code(*rows.imports(code)).encode())
     for path in [
-        *sorted(imported("\n".join(cell.source for cell in cells if cell.cell_type == "code"))),
         PROJECT / "saliency_lib" / "style.mplstyle",
         *sorted((PROJECT / "data" / "published").glob("*.csv")),
         PROJECT / "requirements.lock",

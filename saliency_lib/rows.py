@@ -18,6 +18,15 @@ def _files(room: str) -> list[Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
+def imports(source: str) -> list[str]:
+    """Files or folders of saliency_lib that Python code imports from, without their endings."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saliency_lib"):
+            found += node.module.split(".")[1:2] or [alias.name for alias in node.names]
+    return found
+
+
 def code(*rooms: str) -> str:
     """Fingerprint of files or folders of saliency_lib and of all that they import from it, for keys of rows."""
     state, waiting, seen = hashlib.sha256(), list(rooms), set()
@@ -27,10 +36,7 @@ def code(*rooms: str) -> str:
             continue
         seen.add(room)
         for file in _files(room):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saliency_lib"):
-                    inside = node.module.split(".")[1:2]
-                    waiting += inside or [alias.name for alias in node.names]
+            waiting += imports(file.read_text())
     for room in sorted(seen):
         for file in _files(room):
             state.update(file.read_bytes())

@@ -24,6 +24,18 @@ def store(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def smoke(store, tmp_path_factory):
+    """Every notebook executed at its smallest size, once for all tests: (folder of figures and build, results)."""
+    from saliency_lib import pipeline
+
+    folder, patch = tmp_path_factory.mktemp("smoke"), pytest.MonkeyPatch()
+    patch.setenv("SALIENCY_FIGURES", str(folder))
+    results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build")
+    yield folder, results
+    patch.undo()
+
+
 @pytest.fixture
 def real_data(monkeypatch):
     """The folder of the papers' data sets, or skip."""

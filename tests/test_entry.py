@@ -95,15 +95,14 @@ def test_help_names_every_command_and_option(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for word in (*cli.COMMANDS, "--profile", "--only", "--set", "--jobs", "--force", "--data-root"):
+    for word in (*cli.COMMANDS, "--profile", "--only", "--set", "--jobs", "--force", "--data-root", "--edition"):
         assert word in text
 
 
 @pytest.mark.parametrize(
     "words,message",
     [
-        (["site"], "site: the HTML site is not part of this version yet."),
-        (["audit"], "audit: the audit of one's own models is not part of this version yet."),
+        (["site", "--edition", "teacher"], "unknown edition 'teacher'; one of full, student"),
         (["--profile", "slow"], "unknown profile 'slow'; one of ['paper', 'quick', 'smoke']"),
         (["--only", "99"], "no notebook '99'"),
         (["--set", "n_members"], "--set wants NAME=VALUE, not 'n_members'"),

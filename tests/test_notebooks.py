@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 
 import nbformat
 import pytest
@@ -42,23 +41,20 @@ def test_it_needs_only_earlier_notebooks(name):
 
 
 @pytest.mark.notebook
-def test_all_run_at_smoke_and_make_their_figures(tmp_path, monkeypatch):
-    monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
-    values = pipeline.settings("smoke", pipeline.select(None), {})
-    started = time.monotonic()
-    results = pipeline.run(values, tmp_path / "build")
+def test_all_run_at_smoke_and_make_their_figures(smoke):
+    folder, results = smoke
     assert [r.status for r in results] == ["executed"] * len(BOOKS), "\n".join(r.error for r in results)
-    print(f"\nsmoke of all notebooks: {time.monotonic() - started:.0f} s")
+    print(f"\nsmoke of all notebooks: {sum(r.seconds for r in results):.0f} s")
     wanted = {row["figure"] for row in claims.all_claims().values() if row["notebook"] in {b[:2] for b in BOOKS}}
     made = {figure for r in results for figure in r.figures}
     assert wanted <= made
     for figure in made:
-        assert (tmp_path / "smoke" / f"{figure}.png").stat().st_size > 5000
-        assert json.loads((tmp_path / "smoke" / f"{figure}.json").read_text())["provenance"]["profile"] == "smoke"
-    judged = claims.verdicts(tmp_path / "smoke")
+        assert (folder / "smoke" / f"{figure}.png").stat().st_size > 5000
+        assert json.loads((folder / "smoke" / f"{figure}.json").read_text())["provenance"]["profile"] == "smoke"
+    judged = claims.verdicts(folder / "smoke")
     assert {c for c, row in claims.all_claims().items() if row["figure"] in made} == set(judged)
     for result in results:
-        book = nbformat.read(tmp_path / "build" / "smoke" / f"{result.notebook}.ipynb", as_version=4)
+        book = nbformat.read(folder / "build" / "smoke" / f"{result.notebook}.ipynb", as_version=4)
         outputs = [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs]
         errors = [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
         assert not errors, "\n".join([result.notebook, *(o.get("text", o.get("evalue")) for o in errors)])

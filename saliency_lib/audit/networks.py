@@ -4,6 +4,7 @@ import copy
 import glob
 import importlib
 import pickle
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from torchvision.models import get_model, list_models
 from saliency_lib.attribution.passes import logits
 from saliency_lib.members import digest
 from saliency_lib.noisegrad import choose_sigma, perturbed
-from saliency_lib.randomness import WEIGHTS, derive
+from saliency_lib.randomness import WEIGHTS, derive, seeded
 
 WRAPPED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
 TORCHVISION_CLASSES = 1000
@@ -80,7 +81,9 @@ def weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of protocols; whatever is no state dict is refused
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path.name} cannot be read as weights alone ({first}); save its state_dict") from error
@@ -142,7 +145,8 @@ def load(build: Callable[..., nn.Module], files: Sequence[Path], problems: Probl
     for path in files:
         with problems.attempt(f"{path.name} is left out"):
             state = weights(path)
-            model = _fitted(build, state)
+            with seeded(0):  # its first weights are replaced, but drawn
+                model = _fitted(build, state)
             if difference := _difference(model, state):
                 raise ValueError(f"it is a checkpoint of another architecture: {difference}")
             if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
@@ -176,7 +180,7 @@ def noise_level(model: nn.Module, images: Tensor, problems: Problems, seed: int 
     """The noise on the weights that changes a twentieth of the network's own predictions, above chance
     (:func:`saliency_lib.noisegrad.choose_sigma`); ``usual``, and a problem, where it cannot be found."""
     with problems.attempt(f"{usual} is used for the noise on weights, since a level could not be chosen"):
-        return choose_sigma(model, images, predictions(model, images), seed=seed).sigma.value
+        return choose_sigma(model, images, predictions(model, images), n_draws=5, n_steps=3, seed=seed).sigma.value
     return usual
 
 

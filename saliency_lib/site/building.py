@@ -82,6 +82,10 @@ def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.R
         "deviations": pages.deviations(),
         "minutes": pages.minutes(results),
     }
+    if not solutions:  # the page for teachers gives them away
+        (source / "teaching.md").unlink()
+        index = source / "index.md"
+        index.write_text("".join(line for line in index.read_text().splitlines(True) if "teaching" not in line))
     for path in source.glob("*.md"):
         text = path.read_text()
         for name, content in made.items():

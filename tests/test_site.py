@@ -1,0 +1,185 @@
+"""The site is whole, needs no network, and is not built from what is stale."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag
+
+import nbformat
+import pytest
+from docutils.utils.math import MathError
+
+from saliency_lib import claims, pipeline, profiles, site
+from saliency_lib.paths import PROJECT
+from saliency_lib.site import books, building, pages
+from saliency_lib.site.mathml import mathml
+
+QUICK = PROJECT / "figures" / "quick"
+
+
+def test_formulas_become_mathml():
+    short, braced = mathml(r"\tfrac14 \sum_k g_k", as_block=True), mathml(r"\tfrac{1}{4} \sum_k g_k", as_block=True)
+    fraction = re.search(r"(?s)<mfrac.*?</mfrac>", short)[0]
+    assert short == braced and re.findall(r"<mn>(\d)</mn>", fraction) == ["1", "4"] and "∑" not in fraction
+    assert 'display="block"' in short and 'display="block"' not in mathml("x")
+    with pytest.raises((MathError, SyntaxError)):
+        mathml(r"\nonsense{x}")
+
+
+def test_every_formula_of_the_notebooks_can_be_shown():
+    for name in profiles.notebooks():
+        for cell in profiles.read_notebook(name).cells:
+            if cell.cell_type == "markdown":
+                for block, inline in re.findall(r"\$\$(.+?)\$\$|\$([^$]+?)\$", cell.source, re.S):
+                    assert "<math" in mathml(block or inline, as_block=bool(block))
+
+
+def executed(name, parameters):
+    """A notebook as if papermill had run it: the injected cell, a picture."""
+    book = profiles.read_notebook(name)
+    book.metadata["papermill"] = {"parameters": parameters}
+    injected = nbformat.v4.new_code_cell("profile = 'x'", metadata={"tags": ["injected-parameters"]})
+    book.cells.insert(3, injected)
+    drawn = next(c for c in book.cells if c.cell_type == "code" and c.source.startswith("# This cell draws"))
+    metadata = {"image/png": {"alt": "dots", "width": 300}}
+    drawn.outputs = [nbformat.v4.new_output("display_data", {"image/png": "aGVsbG8="}, metadata=metadata)]
+    return book, drawn
+
+
+def tags(book):
+    return [tag for cell in book.cells for tag in cell.metadata.get("tags", [])]
+
+
+@pytest.mark.parametrize("name", profiles.notebooks())
+def test_a_page_folds_what_draws_and_leaves_out_what_is_asked(name):
+    book, drawn = executed(name, {"profile": "quick"})
+    page = books.page(book, name)
+    assert tags(page).count("hide-input") >= 1 and "injected-parameters" not in tags(page)
+    assert tags(page).count("solution") == tags(book).count("solution") >= 1
+    (picture,) = [c.metadata["mystnb"]["image"] for c in page.cells if "mystnb" in c.metadata]
+    assert picture["alt"] == "dots" and picture["width"] == "300px"
+    assert "solution" not in tags(books.page(book, name, solutions=False))
+    assert "mystnb" not in drawn.metadata, "the executed notebook stays as it is"
+    nbformat.validate(page)
+    other, _ = executed(name, {"profile": "quick", "seed": 7})
+    assert "injected-parameters" in tags(books.page(other, name)), "what differs from the notebook's own is shown"
+
+
+def test_every_notebook_about_a_paper_says_how_it_differs():
+    for name in {row["notebook"] for row in claims.all_claims().values()}:
+        assert len(books.differences(next(n for n in profiles.notebooks() if n[:2] == name))) > 100
+    with pytest.raises(ValueError, match="09_audit_models has no paragraph"):
+        books.differences("09_audit_models")
+
+
+def test_pages_hold_every_claim_and_figure():
+    text, known = pages.verdicts(QUICK), claims.all_claims()
+    assert re.findall(r'id="([A-Z]\d\d)"', text) == list(known)
+    for claim, judged in claims.verdicts(QUICK).items():
+        part = text.split(f'id="{claim}"')[1].split("</div>")[0]
+        assert part.startswith(f'><p><span class="badge {judged["verdict"].split()[0]}">')
+        assert part.count("<li>") == len(judged["quantities"])
+    counts = [int(n) for n in re.findall(r"\| (\d+)(?= )", pages.summary(QUICK).splitlines()[-1])]
+    verdicts = [v["verdict"] for v in claims.verdicts(QUICK).values()]
+    assert counts == [verdicts.count(v) for v in pages.VERDICTS] and sum(counts) == len(known)
+    table, gallery = pages.paper_map(QUICK), pages.gallery(QUICK)
+    for path in QUICK.glob("*.png"):
+        assert f"_static/figures/{path.name}" in gallery
+    assert set(re.findall(r"verdicts.html#([A-Z]\d\d)", table)) == set(known)
+    assert "beyond the paper" not in table
+
+
+def test_a_claim_without_a_verdict_fails(tmp_path):
+    for path in QUICK.glob("*.json"):
+        if not path.name.startswith("02_controls"):
+            shutil.copy(path, tmp_path)
+    with pytest.raises(ValueError, match="claims without a verdict in .*: W06, W07; run their notebooks"):
+        pages.verdicts(tmp_path)
+
+
+def test_notebooks_that_failed_or_are_stale_fail_the_build(tmp_path):
+    with pytest.raises(ValueError, match="up to date; 01, 02.* are not: run ./run_all.sh --profile smoke --only 01 02"):
+        site.build("smoke", executed=tmp_path, out=tmp_path / "site")
+    with pytest.raises(ValueError, match="unknown edition 'lecturer'; one of full, student"):
+        site.build("smoke", "lecturer")
+
+
+def test_a_page_that_sphinx_warns_of_fails_the_build(tmp_path):
+    shutil.copytree(building.DOCS / "_static", tmp_path / "source" / "_static")
+    shutil.copy(building.DOCS / "conf.py", tmp_path / "source")
+    (tmp_path / "source" / "index.md").write_text("# Title\n\n[nowhere](nowhere.md) and $\\nonsense{x}$\n")
+    with pytest.raises(ValueError, match=r"(?s)index.md:3.*nowhere") as caught:
+        building._sphinx(tmp_path / "source", tmp_path / "html")
+    assert "cannot be shown" in str(caught.value) and str(tmp_path) not in str(caught.value).split("index.md")[0]
+
+
+def test_the_student_edition_leaves_no_solution_and_nothing_for_teachers(smoke, tmp_path):
+    folder, results = smoke
+    building._stage(tmp_path / "source", folder / "build" / "smoke", folder / "smoke", results, solutions=False)
+    for path in (tmp_path / "source" / "notebooks").iterdir():
+        assert "solution" not in tags(nbformat.read(path, as_version=4)), path.name
+    assert not (tmp_path / "source" / "teaching.md").exists()
+    assert not any("teaching" in path.read_text() for path in (tmp_path / "source").glob("*.md"))
+
+
+class Links(HTMLParser):
+    """What a page refers to, and the places in it that can be referred to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.places, self.silent = [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.places |= {values.get("id"), values.get("name")}
+        if tag == "img" and not values.get("alt"):
+            self.silent.append(values.get("src"))
+        for key in ("href", "src"):
+            if key in values and not (tag == "a" and re.match(r"https?:|mailto:", values[key])):
+                self.found.append(values[key])
+
+
+@pytest.mark.notebook
+def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
+    folder, _ = smoke
+    out = site.build("smoke", executed=folder / "build" / "smoke", out=tmp_path / "site")
+    parsed = {path: Links(path.read_text()) for path in out.rglob("*.html")}
+    assert len(parsed) >= len(profiles.notebooks()) + 5
+    for path, page in parsed.items():
+        assert not page.silent, f"{path.name} has pictures without a text: {page.silent[:3]}"
+        for link in page.found:
+            target, place = urldefrag(link)
+            if target.startswith("data:"):
+                continue
+            assert not re.match(r"\w+:|//", target), f"{path.name} asks the network for {link}"
+            file = (path.parent / unquote(target).split("?")[0]).resolve() if target else path
+            assert file.exists(), f"{path.name} refers to {link}, which is not there"
+            if place and file in parsed:
+                assert unquote(place) in parsed[file].places, f"{path.name} refers to {link}, a place that is not there"
+    for path in (*out.rglob("*.css"), *(p for p in out.rglob("*.js") if p.stat().st_size < 2e6)):
+        assert not re.search(r"""(url\(|@import|from\s|import\()\s*["']?https?:""", path.read_text()), path.name
+    text = "".join(path.read_text() for path in parsed)
+    assert "<math" in text and "mathjax" not in text.lower() and "require.js" not in text
+    assert not list(tmp_path.glob(".site*")), "nothing is left of the build"
+
+
+def test_the_library_page_names_every_room():
+    named = set(re.findall(r"automodule:: saliency_lib\.(\w+)", (building.DOCS / "api.md").read_text()))
+    rooms = {path.stem for path in (PROJECT / "saliency_lib").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named == rooms - {"__init__", "__main__", "__pycache__"}
+
+
+def test_teachers_get_every_notebook_and_three_questions_each():
+    text = (building.DOCS / "teaching.md").read_text()
+    for name in profiles.notebooks():
+        part = re.search(rf"(?ms)^## {name[:2]} .*?(?=^## |\Z)", text)[0]
+        questions = part.split("**Discussion**")[1].split("**Exercises**")[0]
+        assert len(re.findall(r"(?m)^ *\d\. ", questions)) == 3, name
+    for figure in re.findall(r"`(\d\d_\w+)`", text):
+        assert (QUICK / f"{figure}.png").exists(), figure
+
+
+def test_the_minutes_are_those_of_the_run():
+    table = pages.minutes([pipeline.Result("02_gradient_snr", "executed", 90.0)])
+    assert table.splitlines()[-1].endswith("| 01 | 1.5 |")
