@@ -21,8 +21,8 @@ class Agreement:
         (images, h, w): of the members, the share that has the more frequent sign; zero counts for neither.
     readable : Tensor
         (images, h, w) bool: as many agree as :func:`votes_needed` asks for.
-    votes : int
-        How many that is.
+    members, votes : int
+        How many there are, and how many must agree.
     by_chance : float
         The share of pixels that would be readable if every sign were tossed.
     """
@@ -31,6 +31,7 @@ class Agreement:
     spread: Tensor
     share: Tensor
     readable: Tensor
+    members: int
     votes: int
     by_chance: float
 
@@ -63,4 +64,4 @@ def agreement(maps: Tensor) -> Agreement:
     positive, negative = (signed > 0).sum(0), (signed < 0).sum(0)
     most = torch.maximum(positive, negative)
     votes, chance = votes_needed(len(maps))
-    return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, votes, chance)
+    return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, len(maps), votes, chance)

@@ -66,7 +66,7 @@ def of_agreement(found: dict[str, Agreement]) -> Iterator[str]:
     for name, a in found.items():
         readable = a.readable.double().mean().item()
         yield (
-            f"{name}: {a.votes} or more members agree in sign on {readable:.0%} of the pixels; tossed signs would on "
+            f"{name}: at least {a.votes} of {a.members} agree in sign on {readable:.0%} of the pixels; tossed signs would on "
             f"{a.by_chance:.0%}. Do not read the others."
         )
     if found and a.by_chance > 0.05:
