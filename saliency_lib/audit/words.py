@@ -66,8 +66,8 @@ def of_agreement(found: dict[str, Agreement]) -> Iterator[str]:
     for name, a in found.items():
         readable = a.readable.double().mean().item()
         yield (
-            f"{name}: at least {a.votes} of {a.members} agree in sign on {readable:.0%} of the pixels; tossed signs would on "
-            f"{a.by_chance:.0%}. Do not read the others."
+            f"{name}: at least {a.votes} of {a.members} agree in sign on {readable:.0%} of the pixels; tossed signs "
+            f"do on {a.by_chance:.0%}. Do not read the others."
         )
     if found and a.by_chance > 0.05:
         yield "With fewer than six members even unanimous signs are too often luck: read areas, not single pixels."
