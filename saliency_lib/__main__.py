@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from saliency_lib.paths import PROJECT, rows_root, store_root
+from saliency_lib.paths import PROJECT, atomic, rows_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -166,18 +166,29 @@ def lab(arguments: list[str]) -> int:
     return subprocess.run(command, env=environment, check=False).returncode
 
 
+def _value(word: str):
+    """A word of the command line read as YAML; ValueError, which argparse tells, if it is none."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{word!r} is no value") from error
+
+
 def audit(words: list[str]) -> int:
     """Execute notebook 09 on the user's own networks; its options are the notebook's parameters."""
+    import nbformat
+
     from saliency_lib import pipeline, profiles
 
     notebook = "09_audit_models"
     p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")
     p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
-    defaults = {name: value for name, value in profiles.parameters(notebook).items() if name != "profile"}
-    for name, default in defaults.items():
-        several = isinstance(default, list) or name in ("mean", "std")
-        p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, type=yaml.safe_load,
-                       metavar="VALUE", help=f"default: {default}")  # fmt: skip
+    for name, default in profiles.parameters(notebook).items():
+        if name != "profile":
+            words_or_paths = name in ("model", "checkpoints", "images") or isinstance(default, str)
+            several = isinstance(default, list) or name in ("mean", "std")
+            p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
+                           type=str if words_or_paths else _value, help=f"default: {default}")  # fmt: skip
     given = vars(p.parse_args(words))
     out = Path(given.pop("out")).expanduser().resolve()
     values = {name: value for name, value in given.items() if value is not None}
@@ -185,12 +196,18 @@ def audit(words: list[str]) -> int:
         values[name] = os.path.abspath(os.path.expanduser(values[name]))
     profiles.check(notebook, values, "audit")
     os.environ["SALIENCY_FIGURES"] = str(out.parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))
-    result = pipeline.execute(notebook, {"profile": out.name, **values}, out / "notebook", force=True)
+    report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
+    report.unlink(missing_ok=True)
+    book = profiles.read_notebook(notebook)
+    book.cells = [cell for cell in book.cells if "solution" not in cell.metadata.get("tags", [])]
+    with atomic(source) as temporary:
+        nbformat.write(book, temporary)
+    result = pipeline.execute(
+        notebook, {"profile": out.name, **values}, out / "notebook", force=True, source=source, cwd=Path.cwd()
+    )
     if result.status == "failed":
         say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
         return 1
-    report = out / "report" / "audit.html"
     content = json.loads(report.with_suffix(".json").read_text())
     for heading, sentences in ({"What could not be done": content["problems"]} | content["summary"]).items():
         for sentence in [f"\n{heading}", *(f"- {sentence}" for sentence in sentences)] if sentences else []:

@@ -118,8 +118,20 @@ def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
     return Result(notebook, "up to date", old["seconds"], old["figures"])
 
 
-def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = False, bar: bool = False) -> Result:
-    """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output."""
+def execute(
+    notebook: str,
+    parameters: dict,
+    folder: Path,
+    *,
+    force: bool = False,
+    bar: bool = False,
+    source: Path | None = None,
+    cwd: Path = profiles.NOTEBOOKS,
+) -> Result:
+    """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output.
+
+    ``source`` is the notebook itself, unless it is another version of it, and ``cwd`` the folder that it works in.
+    """
     if not force and (earlier := fresh(folder, notebook, parameters)):
         return earlier
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,11 +141,11 @@ def execute(notebook: str, parameters: dict, folder: Path, *, force: bool = Fals
     try:
         with log.open("w") as output:
             papermill.execute_notebook(
-                profiles.NOTEBOOKS / f"{notebook}.ipynb",
+                source or profiles.NOTEBOOKS / f"{notebook}.ipynb",
                 folder / f"{notebook}.ipynb",
                 parameters=parameters,
                 kernel_name="python3",
-                cwd=str(profiles.NOTEBOOKS),
+                cwd=str(cwd),
                 progress_bar=bar,
                 log_output=False,
                 stdout_file=output,

@@ -18,7 +18,7 @@ from scipy import stats
 from torch import nn
 
 from saliency_lib import __main__ as cli
-from saliency_lib import audit
+from saliency_lib import audit, snr
 from saliency_lib.audit import Problems, networks, words
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
@@ -39,7 +39,8 @@ def test_agreement_of_tossed_signs_is_chance_and_of_equal_maps_is_whole():
     count = int(found.readable.sum())
     assert stats.binomtest(count, found.readable.numel(), found.by_chance).pvalue > 0.001
     same = audit.agreement(tossed[:1].expand(5, -1, -1, -1, -1))
-    assert same.readable.all() and (same.share == 1).all() and same.spread.abs().max() < 1e-6
+    some = tossed[0].sum(1).abs() > 1e-4  # closer to zero is no sign
+    assert same.readable[some].all() and (same.share[some] == 1).all() and same.spread.abs().max() < 1e-6
     torch.testing.assert_close(same.mean, tossed[0].sum(1))
     with pytest.raises(ValueError, match="two members at least, not 1"):
         audit.agreement(tossed[:1])
@@ -47,8 +48,24 @@ def test_agreement_of_tossed_signs_is_chance_and_of_equal_maps_is_whole():
 
 def test_maps_without_negative_values_agree_by_what_lies_above_their_mean():
     maps = torch.rand(8, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert audit.agreement(maps).readable.double().mean() < 0.1
-    assert not audit.agreement(torch.zeros(8, 1, 1, 4, 4)).readable.any()
+    assert audit.agreement(maps).readable.all() and audit.agreement(maps, signed=False).readable.double().mean() < 0.1
+    constant = 0.3 + 1e-8 * torch.randn(8, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    for signed, flat in ((True, torch.zeros(8, 1, 1, 4, 4)), (False, constant)):
+        assert not audit.agreement(flat, signed).readable.any()
+
+
+def test_signal_is_that_of_the_library_and_its_null_has_no_place():
+    generator = torch.Generator().manual_seed(0)
+    place = torch.randn(1, 4, 1, 16, 16, generator=generator)
+    maps = place + 0.5 * torch.randn(6, 4, 1, 16, 16, generator=generator)
+    found = audit.signal(maps)
+    assert found.debiased == snr.measure_maps(maps).debiased() and found.shown
+    assert found.null.value < 0.3 < 1.5 < found.debiased.value
+    level = audit.signal(torch.full((6, 4, 1, 16, 16), 3.0) + 0.5 * torch.randn(6, 4, 1, 16, 16, generator=generator))
+    assert not level.shown and level.null.value > 3, "a level is in moved maps as well"
+    assert found == audit.signal(maps) and not audit.signal(maps[:2]).shown, "two members give no interval"
+    with pytest.raises(ValueError, match="not finite"):
+        audit.signal(maps.where(maps < 2, math.nan))
 
 
 def saved(folder, n=3, **options):
@@ -66,6 +83,7 @@ def test_checkpoints_are_read_in_all_usual_forms(tmp_path):
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "c.pth")
     for path in sorted(tmp_path.iterdir()):
         found = networks.weights(path)
+        found = networks._unwrapped(found, model)
         assert found.keys() == state.keys()
         assert all(torch.equal(found[k], state[k]) for k in state)
 
@@ -107,6 +125,16 @@ def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path):
         assert torch.equal(next(a.parameters()), next(tiny_net(b).parameters())) and not a.training
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / "runs" / folder).mkdir(parents=True)
+        torch.save(tiny_net(seed).state_dict(), tmp_path / "runs" / folder / "best.pt")
+    problems = Problems()
+    loaded = audit.load(tiny_net, audit.matching(str(tmp_path / "runs" / "*" / "best.pt"), problems), problems)
+    assert loaded.names == ["a/best.pt", "c/best.pt"]
+    assert problems == ["b/best.pt is left out: it holds the same weights as a/best.pt"]
+
+
 def test_no_network_at_all_is_an_error_with_the_reasons(tmp_path):
     problems = Problems()
     assert audit.matching(str(tmp_path / "*.pt"), problems) == [] and "no file matches" in problems[0]
@@ -115,8 +143,10 @@ def test_no_network_at_all_is_an_error_with_the_reasons(tmp_path):
 
 
 def test_networks_by_name(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="torchvision has no model 'resnet19'"):
+    with pytest.raises(ValueError, match="torchvision has no classifier 'resnet19'"):
         audit.builder("resnet19")
+    with pytest.raises(ValueError, match="no classifier 'fcn_resnet50'"):
+        audit.builder("fcn_resnet50")
     with pytest.raises(ValueError, match="'nowhere:build' cannot be imported"):
         audit.builder("nowhere:build")
     (tmp_path / "mine_for_audit.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(2, 3)\n")
@@ -136,6 +166,10 @@ def test_networks_that_do_not_take_the_pictures_are_left_out():
     fit = audit.taking(audit.Loaded(["a", "b", "c"], [tiny_net(), wide, maps]), images, problems)
     assert fit.names == ["a"] and problems[0].startswith("b does not take pictures of (3, 16, 16): ")
     assert "not (1, classes)" in problems[1]
+    with torch.random.fork_rng():
+        other = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
+    few = audit.taking(audit.Loaded(["a", "b", "c"], [tiny_net(), other, tiny_net(1)]), images, problems)
+    assert few.names == ["a", "c"] and problems[-1] == "b is left out: it has 7 outputs, the others 10"
     with pytest.raises(ValueError, match="no network takes the pictures.*size= sets theirs"):
         audit.taking(audit.Loaded(["b"], [wide]), images, Problems())
 
@@ -152,6 +186,7 @@ def test_pictures_are_read_and_those_that_cannot_be_are_named(tmp_path):
     (tmp_path / "dog" / "broken.png").write_bytes(b"no picture")
     (tmp_path / "dog" / "empty.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / ".hidden").mkdir()
     problems = Problems()
     found = audit.read(tmp_path, None, 16, problems)
     assert found.inputs.shape == (3, 3, 16, 16) and found.folders == ("cat", "dog")
@@ -178,24 +213,21 @@ def test_pictures_are_read_and_those_that_cannot_be_are_named(tmp_path):
 
 def test_targets_are_joint_predictions_or_folders():
     images = batch(12)[0]
-    nets, problems = [tiny_net(0), tiny_net(1)], Problems()
-    pictures = audit.Pictures(images.permute(0, 2, 3, 1), images, torch.arange(12) % 2, ("a", "b"))
+    nets, problems, ten = [tiny_net(0), tiny_net(1)], Problems(), tuple("abcdefghij")
+    pictures = audit.Pictures(images.permute(0, 2, 3, 1), images, torch.arange(12) % 10, ten)
     with torch.no_grad():
         joint = (nets[0](images).softmax(1) + nets[1](images).softmax(1)).argmax(1)
     assert torch.equal(audit.targets(nets, pictures, "predicted", Problems()), joint)
     assert torch.equal(audit.targets(nets, pictures, "folders", problems), pictures.labels) and not problems
-    one = audit.Pictures(pictures.shown, images, torch.zeros(12, dtype=torch.long), ("a",))
+    for folders, labels in (((), None), (("a", "b"), torch.arange(12) % 2)):
+        few, problems = audit.Pictures(pictures.shown, images, labels, folders), Problems()
+        assert torch.equal(audit.targets(nets, few, "folders", problems), joint)
+        assert f"10 outputs, but there are {len(folders)} folders" in problems[0]
+    one = audit.Pictures(pictures.shown, images, torch.zeros(12, dtype=torch.long), ten)
     audit.targets(nets, one, "folders", problems)
-    assert len(problems) == 1 and "all pictures have the one target 0" in problems[0]
-    wrong = (
-        ("folders", (), "need one folder"),
-        ("folders", tuple("abcdefghijkl"), "12 folders of"),
-        ("x", "a", "not 'x'"),
-    )
-    for which, folders, message in wrong:
-        labels = torch.arange(12) % len(folders) if folders else None
-        with pytest.raises(ValueError, match=message):
-            audit.targets(nets, audit.Pictures(pictures.shown, images, labels, folders), which, problems)
+    assert "all pictures have the one target 0" in problems[-1]
+    with pytest.raises(ValueError, match="not 'true'"):
+        audit.targets(nets, pictures, "true", problems)
 
 
 def test_shaken_copies_leave_the_network_as_it_was():
@@ -211,12 +243,32 @@ def test_shaken_copies_leave_the_network_as_it_was():
 
 def test_similarity_falls_to_what_random_weights_give():
     images, targets = batch(4)
-    names, found = audit.against_random("input_gradient", [tiny_net(0), tiny_net(1)], images, targets, runs=3)
-    assert found["rank correlation"].shape == (3, len(names)) and len(names) > 3
-    again = audit.against_random("input_gradient", [tiny_net(0), tiny_net(1)], images, targets, runs=3)[1]
+    nets = [tiny_net(k) for k in range(3)]
+    names, found = audit.against_random("input_gradient", nets, images, targets, runs=4)
+    assert found["rank correlation"].shape == (3, len(names)) and len(names) > 3, "a run for every network"
+    again = audit.against_random("input_gradient", nets, images, targets, runs=4)[1]
     assert np.array_equal(found["rank correlation"], again["rank correlation"])
     assert found["rank correlation"][:, -1].max() < 0.5
-    assert not np.array_equal(found["rank correlation"][0], found["rank correlation"][2]), "draws of its own"
+    draws = audit.against_random("input_gradient", nets[:2], images, targets, runs=4)[1]["rank correlation"]
+    assert len(draws) == 4 and len(set(draws[:, -1])) == 4, "draws of their own"
+
+
+class Tokens(nn.Module):
+    """Has a parameter that no initialiser of PyTorch's redraws."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift, self.out = nn.Parameter(torch.ones(3, 1, 1)), nn.Linear(3, 10)
+
+    def forward(self, x):
+        return self.out((x + self.shift).square().mean((2, 3)))
+
+
+def test_modules_without_an_initialiser_are_redrawn_too():
+    with torch.random.fork_rng():
+        model = Tokens().eval()
+    names, found = audit.against_random("input_gradient", [model], *batch(2), runs=2)
+    assert "Tokens" in names and np.isfinite(found["rank correlation"]).all()
 
 
 def test_checkerboard_power_is_of_the_gradient_that_a_strided_convolution_passes_back():
@@ -234,6 +286,9 @@ def test_checkerboard_power_is_of_the_gradient_that_a_strided_convolution_passes
     np.testing.assert_allclose(found["2"], checkerboard_power(gradient).numpy())
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert audit.checkerboard(tiny_net(name="convnet-w4-d1-max"), images, targets) == {}
+    with torch.random.fork_rng():
+        patches = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    assert audit.checkerboard(patches.eval(), images, targets) == {}, "prints period four"
     together = audit.checkerboard(tiny_net(size=32), batch(2, 32)[0], batch(2, 32)[1])
     assert any(" and " in name for name in together), "a block's and its shortcut's"
 
@@ -257,29 +312,53 @@ def test_seeds_needed_follow_the_interval():
     assert words.seeds_needed(Estimate(0.5, -math.inf, math.inf), 2.0) == "16 (no interval)"
 
 
-def test_words_follow_the_numbers():
-    def noise(low, high, null=0.0):
-        return {"debiased": Estimate((low + high) / 2, low, high), "null debiased": null}
+UNKNOWN = Estimate(0.9, -math.inf, math.inf)
 
-    rows = {"a": noise(0.5, 0.7), "b": noise(0.6, 0.9)}
-    assert "not ranked, since all intervals overlap. Three networks" in list(words.of_noise(rows, 3, 2, "networks"))[-1]
-    rows["c"] = noise(2, 3, null=2.5)
-    said = list(words.of_noise(rows, 8, 2, "networks"))
+
+def heard(low, high, null=(0.0, 0.0)):
+    return audit.Signal(Estimate(low, low, high), Estimate((low + high) / 2, low, high), Estimate(null[0], *null))
+
+
+def test_words_on_noise():
+    found = {"a": heard(0.5, 0.7), "b": heard(0.6, 0.9)}
+    said = list(words.of_noise(found, 3, 2))
+    assert "over the 3 networks" in said[2] and "not ranked, since all intervals overlap. Three networks" in said[3]
+    assert "average this many networks: 12 [9, 16]" in said[0]
+    found["c"] = heard(2, 3, (1.9, 2.5))
+    said = list(words.of_noise(found, 8, 2))
     assert said[-1] == "Intervals that do not overlap: c above a; c above b. No other two methods are ranked."
-    assert sum("no shared message is shown" in s for s in said) == 1 and "c: the interval" in said[-2]
-    assert len(list(words.of_noise({"a": rows["a"]}, 8, 2, "networks"))) == 1
+    assert "no message with a place" in said[2] and "average" not in said[2], "no number for what is not shown"
+    two = list(words.of_noise({"a": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN), "b": heard(1, 2)}, 2, 2))
+    assert "nothing can be concluded" in two[0] and "three networks at least" in two[-1]
+    copies = list(words.of_noise({"a": heard(0.5, 0.7)}, 8, 2, copies=True))
+    assert len(copies) == 1 and "cannot be told" in copies[0] and "average" not in copies[0]
 
+
+def test_words_on_random_weights():
     e, one = Estimate, {"m": Estimate(0.5, 0.4, 0.6)}
-    for control, ending in ((e(0.2, 0.1, 0.3), "what was learned."), (e(0.8, 0.7, 0.9), "depend on what was learned."),
-                            (e(0.5, 0.4, 0.6), "cannot tell."), (None, "would keep.")):  # fmt: skip
-        (sentence,) = words.of_random(one, {"m": control})
-        assert sentence.endswith(ending)
-    assert "do not" in list(words.of_random(one, {"m": e(0.2, 0.1, 0.3)}))[0]
-    assert "no strided convolutions" in next(words.of_checkerboard({}))
-    assert "beyond doubt" in next(words.of_checkerboard({"conv": e(1.5, 0.9, 2)}))
-    assert "conv has 1.5 [1.1, 2]" in next(words.of_checkerboard({"conv": e(1.5, 1.1, 2)}))
-    maps = torch.randn(3, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert "read areas, not single pixels" in list(words.of_agreement({"m": audit.agreement(maps)}))[-1]
+    endings = {
+        e(0.2, 0.1, 0.3): "what was learned.", e(0.8, 0.7, 0.9): "depend on what was learned.",
+        e(0.5, 0.4, 0.6): "cannot tell.", UNKNOWN: "nothing can be concluded.", None: "would keep.",
+    }  # fmt: skip
+    for control, ending in endings.items():
+        sentence, units = words.of_random(one, {"m": control}, "4 networks")
+        assert sentence.endswith(ending) and units.endswith("over 4 networks.")
+    assert "do not" in next(words.of_random(one, {"m": e(0.2, 0.1, 0.3)}, ""))
+    assert words.within(e(0.3, -3.7, 4.4)) == e(0.3, -1, 1) and words.within(UNKNOWN) == UNKNOWN
+
+
+def test_words_on_patterns_and_agreement():
+    e = Estimate
+    assert "no convolution of stride two" in next(words.of_checkerboard({}, ""))
+    assert "look at the maps" in next(words.of_checkerboard({"conv": e(1.5, 0.9, 2)}, "networks"))
+    assert "conv has 1.5 [1.1, 2]" in next(words.of_checkerboard({"conv": e(1.5, 1.1, 2)}, "networks"))
+    tossed = torch.randn(3, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert "read no pixel" in next(words.of_agreement({"m": audit.agreement(tossed)}))
+    same = tossed[:1].expand(8, -1, -1, -1, -1)
+    assert "on 100% of the pixels, about 1% of these by luck" in next(words.of_agreement({"m": audit.agreement(same)}))
+    assert "above the map's own mean" in next(words.of_agreement({"m": audit.agreement(same, signed=False)}))
+    copies = list(words.of_agreement({"m": audit.agreement(same)}, copies=True))
+    assert len(copies) == 1 and "little of another training" in copies[0] and "luck" not in copies[0]
 
 
 @pytest.fixture
@@ -293,18 +372,18 @@ def mine(tmp_path, monkeypatch):
     save_file(tiny_net(name="lenet").state_dict(), tmp_path / "runs" / "x_other.safetensors")
     (tmp_path / "runs" / "y_cut.safetensors").write_bytes(b"0" * 100)
     for k in range(6):
-        painted(tmp_path / "photos" / "ab"[k % 2] / f"{k}.png", size=(16, 16), seed=k)
-    (tmp_path / "photos" / "a" / "broken.png").write_bytes(b"no picture")
+        painted(tmp_path / "2024" / "ab"[k % 2] / f"{k}.png", size=(16, 16), seed=k)
+    (tmp_path / "2024" / "a" / "broken.png").write_bytes(b"no picture")
     monkeypatch.chdir(tmp_path)
     for name in ("SALIENCY_FIGURES", "PYTHONPATH"):
         monkeypatch.setenv(name, "")
     return tmp_path
 
 
-def call(*more, checkpoints="runs/*"):
+def call(*more, checkpoints="*/*.safetensors"):
     return cli.main([
-        "audit", "--model", "my_networks:build", "--checkpoints", checkpoints, "--images", "photos", "--out", "out",
-        "--methods", "input_gradient", "gradcam", "nonsense", "--n-maps", "3", "--n-runs", "2", "--n-shaken", "3",
+        "audit", "--model", "my_networks:build", "--checkpoints", checkpoints, "--images", "2024", "--out", "out",
+        "--methods", "input_gradient", "gradcam", "nonsense", "--n-maps", "3", "--n-runs", "2",
         *more,
     ])  # fmt: skip
 
@@ -315,14 +394,19 @@ def test_an_audit_from_the_command_line(mine, capsys):
     said = capsys.readouterr().out
     content = json.loads((mine / "out" / "report" / "audit.json").read_text())
     page = (mine / "out" / "report" / "audit.html").read_text()
-    assert len(content["problems"]) == 4  # two checkpoints, a picture, and an unknown method
+    assert len(content["problems"]) == 5  # two checkpoints, a picture, an unknown method, two folders for ten outputs
     for word in ("x_other.safetensors", "y_cut.safetensors", "broken.png", "unknown method 'nonsense'"):
         assert word in said and html.escape(word) in page
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"} and "http" not in page
     assert page.count("<img") == 4 and all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', page))
-    assert "3 networks: seed-0.safetensors" in said and "Three networks rarely rank anything" in said
-    assert str(mine / "out" / "report" / "audit.html") in said
+    assert (
+        "3 networks: seed-0.safetensors" in said
+        and str(mine) not in page
+        and "Three networks rarely rank anything" in said
+    )
+    assert str(mine / "out" / "report" / "audit.html") in said and str(mine) not in page
     assert {r["method"] for r in content["tables"]["Signal and noise"]} == {"input_gradient", "gradcam"}
+    assert set(content["numbers"]["09_snr"]["SNR debiased"]["gradcam"]) == {"value", "low", "high"}
 
 
 @pytest.mark.notebook
@@ -330,7 +414,7 @@ def test_an_audit_of_one_checkpoint_says_what_it_cannot_say(mine, capsys):
     assert call(checkpoints="runs/seed-0.safetensors") == 0
     said = capsys.readouterr().out
     assert "One network, seed-0.safetensors" in said and "cannot be told" in said
-    assert "noise of" in said and "without a second network" in said
+    assert "noise of" in said and "Without a second network" in said
 
 
 def test_an_audit_that_cannot_begin_says_why_in_a_sentence(mine, capsys):

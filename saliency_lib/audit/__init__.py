@@ -13,12 +13,13 @@ from saliency_lib.audit.networks import (
     shaken,
     taking,
 )
-from saliency_lib.audit.pictures import Pictures, normalised, read, targets
+from saliency_lib.audit.noise import Signal, signal
+from saliency_lib.audit.pictures import Pictures, known, normalised, read, targets
 from saliency_lib.audit.report import write
 from saliency_lib.audit.structure import against_random, checkerboard
 
 __all__ = [
-    "Agreement", "Loaded", "Pictures", "Problems", "against_random", "agreement", "builder", "checkerboard", "load",
-    "matching", "noise_level", "normalised", "predictions", "read", "shaken", "taking", "targets", "votes_needed",
-    "words", "write",
+    "Agreement", "Loaded", "Pictures", "Problems", "Signal", "against_random", "agreement", "builder", "checkerboard",
+    "known", "load", "matching", "noise_level", "normalised", "predictions", "read", "shaken",
+    "signal", "taking", "targets", "votes_needed", "words", "write",
 ]  # fmt: skip

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from saliency_lib.channels import total
 
+ROUNDING = 1e-6  # of a map's largest value: less has no sign
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -25,6 +27,8 @@ class Agreement:
         How many there are, and how many must agree.
     by_chance : float
         The share of pixels that would be readable if every sign were tossed.
+    signed : bool
+        Whether it is the sign that members agree in, or else the side of the map's own mean.
     """
 
     mean: Tensor
@@ -34,6 +38,7 @@ class Agreement:
     members: int
     votes: int
     by_chance: float
+    signed: bool
 
 
 def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
@@ -46,11 +51,13 @@ def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
     raise ValueError(f"agreement takes two members at least, not {members}")
 
 
-def agreement(maps: Tensor) -> Agreement:
+def agreement(maps: Tensor, signed: bool = True) -> Agreement:
     """Agreement of maps (members, images, c, h, w).
 
-    Maps without negative values say nothing by their sign; of these, what lies above and below the map's own mean is
-    compared.
+    Parameters
+    ----------
+    signed : bool
+        False for methods whose maps have one sign: what lies above and below the map's own mean is compared.
 
     Raises
     ------
@@ -60,8 +67,8 @@ def agreement(maps: Tensor) -> Agreement:
     if len(maps) < 2:
         raise ValueError(f"agreement takes two members at least, not {len(maps)}")
     flat = torch.stack([total(m).squeeze(1) for m in maps])
-    signed = flat if (flat < 0).any() else flat - flat.mean((-2, -1), keepdim=True)
-    positive, negative = (signed > 0).sum(0), (signed < 0).sum(0)
-    most = torch.maximum(positive, negative)
+    values = flat if signed else flat - flat.mean((-2, -1), keepdim=True)
+    least = ROUNDING * flat.abs().amax((-2, -1), keepdim=True)
+    most = torch.maximum((values > least).sum(0), (values < -least).sum(0))
     votes, chance = votes_needed(len(maps))
-    return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, len(maps), votes, chance)
+    return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, len(maps), votes, chance, signed)

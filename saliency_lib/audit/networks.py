@@ -3,14 +3,17 @@
 import copy
 import glob
 import importlib
+import os
 import pickle
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,6 +25,7 @@ from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.randomness import WEIGHTS, derive, seeded
 
 WRAPPED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
 TORCHVISION_CLASSES = 1000
 
 
@@ -49,19 +53,29 @@ class Loaded:
         return len(self.networks)
 
 
+@dataclass(frozen=True)
+class Torchvision:
+    """A builder of one of torchvision's classifiers, without its weights."""
+
+    name: str
+
+    def __call__(self, num_classes: int = TORCHVISION_CLASSES) -> nn.Module:
+        return get_model(self.name, weights=None, num_classes=num_classes)
+
+
 def builder(model: str) -> Callable[..., nn.Module]:
     """A function that gives a network with fresh weights, from ``"package.module:factory"`` or a torchvision name.
 
     Raises
     ------
     ValueError
-        For a name that torchvision does not have, or a factory that cannot be imported.
+        For a name that is none of torchvision's classifiers, or a factory that cannot be imported.
     """
     module, colon, name = model.partition(":")
     if not colon:
-        if model not in list_models():
-            raise ValueError(f"torchvision has no model {model!r}; name one of its own, or package.module:factory")
-        return lambda num_classes=TORCHVISION_CLASSES: get_model(model, weights=None, num_classes=num_classes)
+        if model not in list_models(torchvision.models):
+            raise ValueError(f"torchvision has no classifier {model!r}; name one of its own, or package.module:factory")
+        return Torchvision(model)
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
@@ -92,12 +106,22 @@ def weights(path: Path) -> dict[str, Tensor]:
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()) or not found:
         raise ValueError(f"{path.name} holds no state dict; save model.state_dict()")
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    return found
 
 
-def _fitted(build: Callable[..., nn.Module], state: dict[str, Tensor]) -> nn.Module:
-    """A network for a state: torchvision's gets as many classes as the state has."""
-    model = build()
+def _unwrapped(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The state without a wrapper's prefix that all of its names have and none of the model's."""
+    own = model.state_dict()
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
+            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _fitted(build: Callable[..., nn.Module], model: nn.Module, state: dict[str, Tensor]) -> nn.Module:
+    """The model, but torchvision's with as many classes as the state has."""
+    if not isinstance(build, Torchvision):
+        return model
     own = model.state_dict()
     rows = {
         len(state[name]) for name, tensor in own.items()
@@ -130,6 +154,12 @@ def matching(pattern: str, problems: Problems) -> list[Path]:
     return files
 
 
+def _names(files: Sequence[Path]) -> list[str]:
+    """The files' names, from the folder down that all of them are in."""
+    root = os.path.commonpath([path.parent for path in files]) if files else ""
+    return [os.path.relpath(path, root) for path in files]
+
+
 def load(build: Callable[..., nn.Module], files: Sequence[Path], problems: Problems, device: str = "cpu") -> Loaded:
     """Networks of checkpoints, one of ``build()`` each.
 
@@ -142,19 +172,20 @@ def load(build: Callable[..., nn.Module], files: Sequence[Path], problems: Probl
         If none is left; the message gives all problems.
     """
     loaded, seen = Loaded(), {}
-    for path in files:
-        with problems.attempt(f"{path.name} is left out"):
-            state = weights(path)
+    for name, path in zip(_names(files), files):
+        with problems.attempt(f"{name} is left out"):
             with seeded(0):  # its first weights are replaced, but drawn
-                model = _fitted(build, state)
+                model = build()
+                state = _unwrapped(weights(path), model)
+                model = _fitted(build, model, state)
             if difference := _difference(model, state):
                 raise ValueError(f"it is a checkpoint of another architecture: {difference}")
             if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
                 raise ValueError("it holds weights that are not finite")
-            if (same := seen.setdefault(digest(state), path.name)) != path.name:
+            if (same := seen.setdefault(digest(state), name)) != name:
                 raise ValueError(f"it holds the same weights as {same}")
             model.load_state_dict(state)
-            loaded.names.append(path.name)
+            loaded.names.append(name)
             loaded.networks.append(model.to(device).eval())
     if not loaded.networks:
         raise ValueError("no network could be loaded: " + "; ".join(problems))
@@ -162,18 +193,28 @@ def load(build: Callable[..., nn.Module], files: Sequence[Path], problems: Probl
 
 
 def taking(loaded: Loaded, images: Tensor, problems: Problems) -> Loaded:
-    """Those of the networks that take the pictures; ValueError with all problems if none does."""
-    fit = Loaded()
+    """Those of the networks that take the pictures, and have as many outputs as most of these.
+
+    Raises
+    ------
+    ValueError
+        With all problems, if none does.
+    """
+    outputs: dict[str, tuple[int, nn.Module]] = {}
     for name, model in zip(loaded.names, loaded.networks):
         with problems.attempt(f"{name} does not take pictures of {tuple(images.shape[1:])}"), torch.no_grad():
-            outputs = model(images[:1])
-            if not isinstance(outputs, Tensor) or outputs.ndim != 2:
-                raise ValueError(f"it gives {getattr(outputs, 'shape', type(outputs).__name__)}, not (1, classes)")
-            fit.names.append(name)
-            fit.networks.append(model)
-    if not fit.networks:
+            found = model(images[:1])
+            if not isinstance(found, Tensor) or found.ndim != 2:
+                raise ValueError(f"it gives {getattr(found, 'shape', type(found).__name__)}, not (1, classes)")
+            outputs[name] = found.shape[1], model
+    if not outputs:
         raise ValueError("no network takes the pictures (size= sets theirs): " + "; ".join(problems))
-    return fit
+    usual, _ = Counter(classes for classes, _ in outputs.values()).most_common(1)[0]
+    for name, (classes, _) in outputs.items():
+        if classes != usual:
+            problems.append(f"{name} is left out: it has {classes} outputs, the others {usual}")
+    fit = {name: model for name, (classes, model) in outputs.items() if classes == usual}
+    return Loaded(list(fit), list(fit.values()))
 
 
 def noise_level(model: nn.Module, images: Tensor, problems: Problems, seed: int = 0, usual: float = 0.1) -> float:

@@ -13,6 +13,7 @@ from saliency_lib.data import DataError
 from saliency_lib.data.folders import SUFFIXES, decode
 
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
+LARGEST = 512  # pixels, unless a size is asked for
 PREDICTED, FOLDERS = "predicted", "folders"
 
 
@@ -54,8 +55,8 @@ def read(
     Parameters
     ----------
     n, size : int, optional
-        How many (default: all), and the side in pixels; default: the shorter side of the first. The shorter side is
-        brought to it and the middle cut out.
+        How many (default: all), and the side in pixels; default: the shorter side of the first, but ``LARGEST`` at
+        most. The shorter side is brought to it and the middle cut out.
     channels : int
         1 for grey pictures.
     mean, std : sequence of float, optional
@@ -69,7 +70,7 @@ def read(
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of pictures")
-    classes = tuple(sorted(entry.name for entry in folder.iterdir() if entry.is_dir()))
+    classes = tuple(sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] != "."))
     where = [folder / name for name in classes] or [folder]
     files = [(path, k) for k, place in enumerate(where) for path in sorted(place.iterdir())
              if path.suffix.lower() in SUFFIXES]  # fmt: skip
@@ -79,7 +80,7 @@ def read(
         if n is not None and len(pixels) == n:
             break
         try:
-            size = size or _side(path)
+            size = size or min(_side(path), LARGEST)
             pixels.append(decode(path, size, channels))
             labels.append(label)
         except DataError as error:
@@ -115,24 +116,31 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
     return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
+def known(pictures: Pictures, classes: int) -> bool:
+    """Whether the pictures' folders can be the classes of a network with so many outputs."""
+    return pictures.labels is not None and len(pictures.folders) == classes > 1
+
+
 def targets(networks: Sequence[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
-    """The classes explained, (n,) int64: the networks' joint prediction, or the pictures' folders.
+    """The classes explained, (n,) int64: the networks' joint prediction, or the pictures' folders where they fit.
 
     Raises
     ------
     ValueError
-        For another ``which``, and folders that are missing or are more than the networks have outputs.
+        For another ``which``.
     """
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     zeros = torch.zeros(len(pictures.inputs), dtype=torch.long)
     outputs = [logits(net, pictures.inputs, zeros) for net in networks]
-    if which == FOLDERS and pictures.labels is None:
-        raise ValueError("targets from folders need one folder of pictures per class")
-    if which == FOLDERS and len(pictures.folders) > outputs[0].shape[1]:
-        raise ValueError(f"{len(pictures.folders)} folders of pictures, but the networks have "
-                         f"{outputs[0].shape[1]} outputs")  # fmt: skip
-    chosen = pictures.labels if which == FOLDERS else sum(o.softmax(1) for o in outputs).argmax(1).cpu()
+    chosen = sum(o.softmax(1) for o in outputs).argmax(1).cpu()
+    if which == FOLDERS and known(pictures, outputs[0].shape[1]):
+        chosen = pictures.labels
+    elif which == FOLDERS:
+        problems.append(
+            f"the networks have {outputs[0].shape[1]} outputs, but there are {len(pictures.folders)} folders of "
+            "pictures, which then cannot be classes by their order; the networks' predictions are explained"
+        )
     if len(chosen.unique()) == 1:
         problems.append(
             f"all pictures have the one target {int(chosen[0])}, so that nothing can be said of other classes, nor "

@@ -29,6 +29,7 @@ def write(
     problems: Sequence[str],
     tables: dict[str, pd.DataFrame],
     figures: dict[str, str],
+    settings: dict,
 ) -> Path:
     """Write ``report/audit.html`` and ``report/audit.json`` beside the run's figures; the path of the page.
 
@@ -39,7 +40,9 @@ def write(
     problems : list of str
         What could not be done.
     tables, figures : dict
-        By heading; a figure is the name of one that the run has saved.
+        By heading; a figure is the name of one that the run has saved, and its numbers go into the JSON.
+    settings : dict
+        To be named on the page.
     """
     provenance = run.provenance()
     parts = [f"<h1>{escape(title)}</h1>"]
@@ -51,11 +54,9 @@ def write(
             parts.append(_picture(run.folder / figures[heading]))
         if heading in tables:
             parts.append(f'<div class="table">{tables[heading].to_html(border=0)}</div>')
-    settings = ", ".join(f"{escape(str(k))} = {escape(repr(v))}" for k, v in provenance["parameters"].items())
+    told = ", ".join(f"{escape(str(k))} = {escape(str(v))}" for k, v in settings.items())
     versions = ", ".join(f"{k} {v}" for k, v in provenance["versions"].items())
-    parts.append(
-        f"<footer><p>Settings: {settings}.</p><p>{escape(provenance['device'])}; {escape(versions)}.</p></footer>"
-    )
+    parts.append(f"<footer><p>Settings: {told}.</p><p>{escape(provenance['device'])}; {escape(versions)}.</p></footer>")
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
@@ -67,7 +68,7 @@ def write(
         "summary": {heading: list(sentences) for heading, sentences in summary.items()},
         "problems": list(problems),
         "tables": {heading: table.reset_index().to_dict("records") for heading, table in tables.items()},
-        "figures": figures,
+        "numbers": {name: _saved(run.folder / name)["numbers"] for name in figures.values()},
         "provenance": provenance,
     }
     folder = run.folder / "report"
@@ -82,8 +83,12 @@ def _list(sentences: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences) + "</ul>"
 
 
+def _saved(path: Path) -> dict:
+    return json.loads(path.with_suffix(".json").read_text())
+
+
 def _picture(path: Path) -> str:
     """The picture of a saved figure with its alternative text, in the page itself."""
-    alt = json.loads(path.with_suffix(".json").read_text())["alt"]
+    alt = _saved(path)["alt"]
     data = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
     return f'<p><img src="data:image/png;base64,{data}" alt="{escape(alt)}"></p>'
