@@ -1,5 +1,6 @@
 """Pictures in a folder as a network's inputs, and the classes that are explained."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def read(
             pixels.append(decode(path, size, channels))
             labels.append(label)
         except DataError as error:
-            problems.append(f"a picture is left out: {error}")
+            problems.append(f"a picture is left out: {error}".replace(f"{folder}{os.sep}", ""))
     if not pixels:
         raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
     values = torch.stack(pixels).float() / 255
