@@ -402,6 +402,7 @@ def test_an_audit_from_the_command_line(mine, capsys):
     assert "3 networks: seed-0.safetensors" in said and "Three networks rarely rank anything" in said
     assert str(mine / "out" / "report" / "audit.html") in said
     assert str(mine) not in page, "no path of the user's machine"
+    assert "the classes explained are the networks' joint predictions" in said, "two folders are not ten classes"
     assert {r["method"] for r in content["tables"]["Signal and noise"]} == {"input_gradient", "gradcam"}
     assert set(content["numbers"]["09_snr"]["SNR debiased"]["gradcam"]) == {"value", "low", "high"}
 
