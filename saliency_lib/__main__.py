@@ -59,6 +59,12 @@ def parser() -> argparse.ArgumentParser:
         help="a notebook parameter; the figures then go to figures/custom",
     )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    p.add_argument(
+        "--executor",
+        metavar="WHERE",
+        help="where members are trained and maps taken: serial, processes, dask or the address of a Dask scheduler, "
+        "tcp://host:8786 (default: as each notebook says)",
+    )
     p.add_argument("--force", action="store_true", help="execute also what is up to date")
     p.add_argument("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
     p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
@@ -83,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
-    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), changes(arguments.set))
+    values = pipeline.settings(
+        arguments.profile, pipeline.select(arguments.only), changes(arguments.set), arguments.executor
+    )
     results = pipeline.run(values, jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say)
     say(pipeline.table(results))
     failed = [r for r in results if r.status == "failed"]
@@ -119,7 +127,7 @@ def check(arguments: argparse.Namespace) -> int:
     fresh = PROJECT / "build" / "check"
     os.environ["SALIENCY_FIGURES"] = str(fresh)
     os.environ["SALIENCY_ROWS"] = str(fresh / "rows")  # its own, so that nothing is compared with itself
-    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {})
+    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {}, arguments.executor)
     results = pipeline.run(
         values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say
     )

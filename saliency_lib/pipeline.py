@@ -14,7 +14,7 @@ from pathlib import Path
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from saliency_lib import profiles, rows
+from saliency_lib import executors, profiles, rows
 from saliency_lib.paths import PROJECT, atomic, figures_root
 
 BUILD = PROJECT / "build"
@@ -56,13 +56,15 @@ def needs(notebook: str) -> list[str]:
     return list(profiles.read_notebook(notebook).metadata.get("saliency", {}).get("needs", []))
 
 
-def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
+def settings(profile: str, chosen: list[str], changes: dict, executor: str | None = None) -> dict[str, dict]:
     """Parameters of the chosen notebooks; with ``changes`` their figures go to ``figures/custom``.
+
+    An ``executor`` takes the place of the notebooks' own; it says where, not what, so that the figures stay the same.
 
     Raises
     ------
     ValueError
-        For a change that no chosen notebook has a parameter for, or of the wrong type.
+        For a change that no chosen notebook has a parameter for, or of the wrong type, and an unknown executor.
     """
     loaded = profiles.load(profile)
     values = {name: loaded[name] for name in chosen}
@@ -77,11 +79,15 @@ def settings(profile: str, chosen: list[str], changes: dict) -> dict[str, dict]:
         for notebook in takers:
             profiles.check(notebook, {name: value}, "--set")
             values[notebook] = values[notebook] | {"profile": "custom", name: value}
+    if executor:
+        executors.get(executor)
+        values = {notebook: own | {"executor": executor} for notebook, own in values.items()}
     return values
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:
     """Hash of all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
+    parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
     cells = profiles.read_notebook(notebook).cells
     for cell in cells:

@@ -3,14 +3,18 @@
 import ast
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from filelock import FileLock
 
+from saliency_lib import executors
 from saliency_lib.estimates import Estimate
 from saliency_lib.paths import PROJECT, atomic, rows_root
+from saliency_lib.progress import progress
 
 
 def _files(room: str) -> list[Path]:
@@ -61,12 +65,37 @@ class Rows:
 
         What decides the numbers belongs into the key: a change there computes the row again, under a key of its own.
         """
-        row = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        known = self._table()
-        if row in known.index:
+        if (found := self._find(key)) is not None:
             self.found += 1
-            return _grouped(known.loc[row].drop(labels=list(key)).to_dict())
-        values = _flat(compute())
+            return found
+        self._write(key, compute())
+        return self._find(key)
+
+    def collect(
+        self, task: Callable[[Any], dict], cells: Sequence[tuple[dict, Any]], executor: str = "serial", device="cpu"
+    ) -> list[dict]:
+        """The rows of all cells (key, item), from disk or else from ``task(item)``, each written when it is ready.
+
+        Parameters
+        ----------
+        executor, device : str
+            Where the tasks run, as in :func:`saliency_lib.executors.get`, and what they compute on.
+        """
+        missing = [k for k, (key, _) in enumerate(cells) if self._find(key) is None]
+        self.found += len(cells) - len(missing)
+        items = [(k, cells[k][1]) for k in missing]
+        with progress(total=len(items), description=f"rows of {self.path.stem}") as bar:
+            for (k, _), values in executors.get(executor).map(partial(_numbered, task), items, device):
+                self._write(cells[k][0], values)
+                bar.update()
+        return [self._find(key) for key, _ in cells]
+
+    def _find(self, key: dict) -> dict | None:
+        table, row = self._table(), _name(key)
+        return _grouped(table.loc[row].drop(labels=list(key)).to_dict()) if row in table.index else None
+
+    def _write(self, key: dict, values: dict) -> None:
+        values, row = _flat(values), _name(key)
         if clash := sorted(set(values) & set(key)):
             raise ValueError(f"{', '.join(clash)} cannot be both in a row's key and among its numbers")
         self.computed += 1
@@ -77,12 +106,19 @@ class Rows:
             known = self._table()
             with atomic(self.path) as temporary:
                 pd.concat([known[known.index != row], new]).to_csv(temporary)
-        return _grouped(self._table().loc[row].drop(labels=list(key)).to_dict())
 
     def _table(self) -> pd.DataFrame:
         if not self.path.exists():
             return pd.DataFrame(index=pd.Index([], name="row"))
         return pd.read_csv(self.path, dtype=str, keep_default_na=False, index_col="row")
+
+
+def _name(key: dict) -> str:
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _numbered(task: Callable[[Any], dict], item: tuple[int, Any]) -> dict:
+    return task(item[1])
 
 
 def _flat(values: dict) -> dict[str, float]:

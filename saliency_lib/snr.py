@@ -8,17 +8,19 @@ E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from saliency_lib import attribution
+from saliency_lib import attribution, executors
 from saliency_lib.estimates import Estimate, jackknife
 from saliency_lib.moments import Moments
 from saliency_lib.progress import progress
 from saliency_lib.randomness import derive
 
 GROUPS = 10  # at most, of the jackknife over members
+TOO_FEW = "a signal-to-noise ratio needs at least two members, not {}"
 CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
 
 
@@ -149,7 +151,7 @@ def measure_maps(maps: Sequence[Tensor] | Tensor) -> Measurement:
     """Measurement of maps given one member at a time, each (images, c, h, w); any iterable of known length."""
     n = len(maps)
     if n < 2:
-        raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
+        raise ValueError(TOO_FEW.format(n))
     groups = [Moments() for _ in range(min(n, GROUPS))]
     for i, member in enumerate(maps):
         groups[i % len(groups)].update(member)
@@ -175,6 +177,7 @@ def measure(
     seed: int = 0,
     batch_size: int | None = None,
     chunk: int | None = None,
+    executor: str = "serial",
 ) -> Measurement:
     """Measurement of a method over an ensemble, ``chunk`` images at a time, so that memory does not grow with either.
 
@@ -188,13 +191,28 @@ def measure(
         Default: as many as keep the moments of the jackknife's groups under about three gigabytes.
     seed : int
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
+    executor : str
+        Where members' maps are computed and merged, a task each, as in :func:`saliency_lib.executors.get`.
     """
+    if len(ensemble) < 2:
+        raise ValueError(TOO_FEW.format(len(ensemble)))
+    execute, groups = executors.get(executor), min(len(ensemble), GROUPS)
+    branches = [list(range(group, len(ensemble), groups)) for group in range(groups)]
     chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)
-        parts.append(measure_maps(_Maps(method, ensemble, images[rows], targets[rows], seed, batch_size)))
+        maps = _Maps(method, ensemble, images[rows], targets[rows], seed, batch_size)
+        parts.append(execute.reduce(partial(_moments, maps), branches, _merged, _measurement, images.device.type))
     return joined(parts)
+
+
+def _moments(maps: "_Maps", member: int) -> Moments:
+    return Moments().update(maps[member])
+
+
+def _merged(one: Moments, other: Moments) -> Moments:
+    return Moments().merge(one).merge(other)
 
 
 def joined(parts: Sequence[Measurement]) -> Measurement:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from saliency_lib import snr
+from saliency_lib import executors, snr
 from saliency_lib.estimates import Estimate, jackknife
 from saliency_lib.randomness import derive
 from saliency_lib.similarity import ssim, ssim_of_pairs, with_the_others
@@ -175,6 +176,7 @@ def survey(
     seed: int = 0,
     batch_size: int | None = None,
     resample: bool = False,
+    executor: str = "serial",
 ) -> Survey:
     """Survey of a method over an ensemble, as many images at a time as leave their maps room in memory.
 
@@ -188,19 +190,28 @@ def survey(
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
     resample : bool
         Take all maps a second time from other seeds, to tell the method's own sampling from training.
+    executor : str
+        Where the parts are computed, a task each, as in :func:`saliency_lib.executors.get`.
     """
     if len(images) < len(ensemble):
         raise ValueError(f"{len(ensemble)} members need as many different images, not {len(images)}")
     chunk = max(len(ensemble), CHUNK_VALUES // (len(ensemble) * images[0].numel()))
     count = max(1, len(images) // chunk)  # each chunk at least as large, so that it has an image for every member
-    parts = []
-    for rows in torch.arange(len(images)).tensor_split(count):
-        seeds = (seed, derive(seed, AGAIN)) if resample else (seed,)
-        drawn = [
-            snr.member_maps(method, ensemble, images[rows], targets[rows], seed=s, batch_size=batch_size) for s in seeds
-        ]
-        parts.append(_measured(drawn, derive(seed, SHIFT, int(rows[0]))))
-    return parts[0] if len(parts) == 1 else _joined(parts)
+    seeds = [seed, derive(seed, AGAIN)] if resample else [seed]
+    items = [
+        (int(rows[0]), images[rows], targets[rows], seeds, derive(seed, SHIFT, int(rows[0])))
+        for rows in torch.arange(len(images)).tensor_split(count)
+    ]
+    task = partial(_part, method, ensemble, batch_size)
+    found = {item[0]: part for item, part in executors.get(executor).map(task, items, images.device.type)}
+    return found[0] if len(found) == 1 else _joined([found[start] for start in sorted(found)])
+
+
+def _part(method, ensemble, batch_size, item: tuple) -> Survey:
+    """Survey of some of the images."""
+    _, images, targets, seeds, shifting = item
+    drawn = [snr.member_maps(method, ensemble, images, targets, seed=s, batch_size=batch_size) for s in seeds]
+    return _measured(drawn, shifting)
 
 
 def _measured(drawn: list[Tensor], seed: int) -> Survey:

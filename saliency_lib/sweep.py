@@ -6,11 +6,10 @@ from functools import partial
 
 import torch
 
-from saliency_lib import ensembles, executors, rows, snr, survey
+from saliency_lib import ensembles, rows, snr, survey
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate, exponential, loglog_slope, student
 from saliency_lib.models.registry import CONVNET
-from saliency_lib.progress import progress
 from saliency_lib.training import default_device
 
 # What :func:`fastest` chooses is what won in tests/benchmarks/joint_training.csv, for batches of 128. Fixed per kind of
@@ -72,14 +71,6 @@ def measure(spec: EnsembleSpec, n_images: int | None) -> dict[str, float | Estim
     } | survey.with_parts("power", [snr.power_mean(p) for p in (found.all, *found.without)])
 
 
-def _row(name: str, n_images: int | None, code: str, item: tuple[int, tuple[dict, EnsembleSpec]]) -> tuple[dict, bool]:
-    """The row of a cell, written by the process that computes it, and whether it was there before."""
-    cell, spec = item[1]
-    table = rows.Rows(name)
-    key = cell | {"ensemble": spec.key, "members": spec.n_members, "asked": n_images or "all", "code": code}
-    return table.get(partial(measure, spec, n_images), **key, torch=torch.__version__), bool(table.found)
-
-
 def run(
     name: str, cells: Sequence[tuple[dict, EnsembleSpec]], n_images: int | None, executor: str = "serial"
 ) -> tuple[list[dict], int]:
@@ -92,14 +83,12 @@ def run(
     n_images : int, optional
         As in :func:`measure`.
     executor : str
-        Where the cells are computed, one of :data:`saliency_lib.executors.EXECUTORS`.
+        Where the cells are computed, as in :func:`saliency_lib.executors.get`.
     """
-    task, results = partial(_row, name, n_images, rows.code("sweep")), {}
-    with progress(total=len(cells), description=f"rows of {name}") as bar:
-        for (i, _), result in executors.get(executor)(task, list(enumerate(cells))):
-            results[i] = result
-            bar.update()
-    return [results[i][0] for i in range(len(cells))], sum(found for _, found in results.values())
+    more = {"asked": n_images or "all", "code": rows.code("sweep"), "torch": torch.__version__}
+    keyed = [(cell | {"ensemble": spec.key, "members": spec.n_members} | more, spec) for cell, spec in cells]
+    table, device = rows.Rows(name), cells[0][1].recipe.device if cells else "cpu"
+    return table.collect(partial(measure, n_images=n_images), keyed, executor, device), table.found
 
 
 def log_snr(power: float) -> float:

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from saliency_lib import ensembles, members, training
-from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.ensembles import EnsembleSpec, getting
 from saliency_lib.training import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64)
@@ -27,8 +27,9 @@ from saliency_lib import ensembles
 from saliency_lib.training import Recipe
 recipe = Recipe(epochs=6, batch_size=64)
 spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=recipe)
+from saliency_lib.ensembles import getting
 train, trained = ensembles.train_members, []
-ensembles.train_members = lambda *arguments: trained.extend(arguments[1]) or train(*arguments)
+getting.train_members = lambda *arguments: trained.extend(arguments[1]) or train(*arguments)
 ensembles.get(spec)
 print(spec.key, *trained)
 """
@@ -68,7 +69,7 @@ def test_only_what_is_missing_is_trained(together, own_store, monkeypatch):
     spec = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, together=together), n_members=5)
     trained = []
     real = ensembles.train_members
-    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
     ensembles.get(dataclasses.replace(spec, n_members=2))
     ensembles.get(spec)
     before = weights(ensembles.get(spec))
@@ -255,8 +256,8 @@ def test_a_member_that_another_process_is_at_is_waited_for(together, lock, own_s
         path.write_bytes(raw)
         lock.release()
 
-    monkeypatch.setattr(ensembles.time, "sleep", finish)
-    monkeypatch.setattr(ensembles, "train_members", lambda *a: pytest.fail("trained twice"))
+    monkeypatch.setattr(getting.time, "sleep", finish)
+    monkeypatch.setattr(getting, "train_members", lambda *a: pytest.fail("trained twice"))
     assert len(ensembles.get(spec)) == 3
 
 
@@ -301,7 +302,7 @@ def test_a_lost_or_broken_snapshot_is_made_again(own_store, monkeypatch):
     spec = dataclasses.replace(SPEC, n_members=3, snapshots=(1,))
     ensemble, trained = ensembles.get(spec), []
     real = ensembles.train_members
-    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
     ensembles.snapshot_path(ensemble.path, 1, 1).unlink()
     broken = ensembles.snapshot_path(ensemble.path, 2, 1)
     broken.write_bytes(broken.read_bytes()[:-8])
@@ -330,7 +331,7 @@ def test_snapshots_of_another_run_or_member_are_not_taken(own_store, monkeypatch
     members.save(own, ensemble.snapshot(0, 1).state_dict(), of_other_run)
     other.write_bytes(own.read_bytes())
     real = ensembles.train_members
-    monkeypatch.setattr(ensembles, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
     with pytest.warns(UserWarning, match=r"epoch-001/member-00.* is not of the run that gave member-00"):
         ensembles.get(spec)
     assert trained == [0, 1]

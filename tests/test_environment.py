@@ -19,8 +19,9 @@ def declared():
     import tomllib
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    words = project["dependencies"] + project["optional-dependencies"]["test"]
-    return {r.name: r.specifier for r in map(Requirement, words)}, project
+    extras = project["optional-dependencies"]
+    found = map(Requirement, project["dependencies"] + extras["cluster"] + extras["test"])
+    return {r.name: r.specifier for r in found if r.name != project["name"]}, project
 
 
 def locked():

@@ -23,15 +23,28 @@ def square(x):
 
 @pytest.mark.parametrize("name", executors.EXECUTORS)
 def test_every_item_comes_back_with_its_result(name):
-    assert dict(executors.get(name)(square, range(9))) == {x: x * x for x in range(9)}
-    assert dict(executors.get(name)(square, [])) == {}
-    with pytest.raises(ValueError, match="13 is not for squaring"):
-        list(executors.get(name)(square, [1, 13, 2]))
-    assert dict(executors.get(name)(square, [3])) == {3: 9}, "still works after a failure"
+    assert dict(executors.get(name).map(square, range(9))) == {x: x * x for x in range(9)}
+    assert dict(executors.get(name).map(square, [])) == {}
+    with pytest.raises((ValueError, executors.TasksFailed), match="13 is not for squaring"):
+        list(executors.get(name).map(square, [1, 13, 2]))
+    assert dict(executors.get(name).map(square, [3])) == {3: 9}, "still works after a failure"
+
+
+@pytest.mark.parametrize("name", executors.EXECUTORS)
+def test_results_are_merged_within_branches_and_finished_together(name):
+    """Of strings, whose sums show in what order they were merged."""
+    branches = [[f"{letter}{k}" for k in range(count)] for letter, count in (("a", 1), ("b", 5), ("c", 4))]
+    found = executors.get(name).reduce(str.upper, branches, add, tuple)
+    assert found == ("A0", "B0B1B2B3B4", "C0C1C2C3")
+
+
+def add(one, other):
+    return one + other
 
 
 def test_an_unknown_executor_is_named():
-    with pytest.raises(ValueError, match=r"unknown executor 'cluster'; one of \['processes', 'serial'\]"):
+    known = r"\['dask', 'processes', 'serial'\], or a Dask scheduler's address such as tcp://host:8786"
+    with pytest.raises(ValueError, match=f"unknown executor 'cluster'; one of {known}"):
         executors.get("cluster")
 
 
@@ -42,7 +55,7 @@ def settings(_):
 @pytest.mark.parametrize("store", ["here", "there"])
 def test_processes_are_others_with_one_thread_and_todays_settings(store, monkeypatch):
     monkeypatch.setenv("SALIENCY_STORE", store)
-    for _, (pid, *found) in executors.get("processes")(settings, range(4)):
+    for _, (pid, *found) in executors.get("processes").map(settings, range(4)):
         assert pid != os.getpid() and found == [1, store, "1"]
 
 
@@ -62,11 +75,11 @@ def test_processes_train_the_members_that_one_process_does(tmp_path, monkeypatch
 
 def test_a_setting_that_is_gone_is_gone_in_processes_too(monkeypatch, tmp_path):
     monkeypatch.setenv("SALIENCY_STORE", "here")
-    list(executors.get("processes")(settings, range(2)))
+    list(executors.get("processes").map(settings, range(2)))
     monkeypatch.delenv("SALIENCY_STORE")
-    assert {found[2] for _, found in executors.get("processes")(settings, range(2))} == {None}
+    assert {found[2] for _, found in executors.get("processes").map(settings, range(2))} == {None}
     monkeypatch.chdir(tmp_path)
-    assert set(dict(executors.get("processes")(where, range(2))).values()) == {str(tmp_path)}
+    assert set(dict(executors.get("processes").map(where, range(2))).values()) == {str(tmp_path)}
 
 
 def where(_):
@@ -79,8 +92,8 @@ def dies(x):
 
 def test_a_process_that_dies_gives_a_sentence_and_the_next_call_works():
     with pytest.raises(RuntimeError, match="a process died: for lack of memory, or since .* what is done is kept"):
-        list(executors.get("processes")(dies, [1]))
-    assert dict(executors.get("processes")(square, [4])) == {4: 16}
+        list(executors.get("processes").map(dies, [1]))
+    assert dict(executors.get("processes").map(square, [4])) == {4: 16}
 
 
 def start(tmp_path, source):
@@ -102,7 +115,7 @@ KILLED = """
 import time
 from saliency_lib import executors
 if __name__ == "__main__":
-    next(executors.get("processes")(time.sleep, [0.01, 60]))
+    next(executors.get("processes").map(time.sleep, [0.01, 60]))
     print("ready", flush=True)
     time.sleep(60)
 """
@@ -123,10 +136,10 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     try:
         print("begun", flush=True)
-        list(executors.get("processes")(time.sleep, [{seconds}] * 20))
+        list(executors.get("processes").map(time.sleep, [{seconds}] * 20))
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    print(dict(executors.get("processes")(abs, [-3])), flush=True)
+    print(dict(executors.get("processes").map(abs, [-3])), flush=True)
 """
 
 
@@ -142,7 +155,7 @@ def test_after_an_interrupt_the_next_call_works(moment, seconds, tmp_path):
 
 
 def test_a_script_without_a_main_guard_gets_a_sentence(tmp_path):
-    with start(tmp_path, "from saliency_lib import executors\nlist(executors.get('processes')(abs, [1]))") as run:
+    with start(tmp_path, "from saliency_lib import executors\nlist(executors.get('processes').map(abs, [1]))") as run:
         out, _ = run.communicate(timeout=60)
     assert "RuntimeError: a process died" in out.splitlines()[-1] and "__main__" in out.splitlines()[-1]
 
@@ -150,7 +163,7 @@ def test_a_script_without_a_main_guard_gets_a_sentence(tmp_path):
 @pytest.mark.parametrize("end", ["closed", "failed"])
 def test_what_has_not_begun_is_left_and_the_next_call_works(end, tmp_path):
     paths = [tmp_path / str(k) for k in range(400)]
-    tasks = executors.get("processes")(touch, [None, *paths] if end == "failed" else paths)
+    tasks = executors.get("processes").map(touch, [None, *paths] if end == "failed" else paths)
     if end == "failed":
         with pytest.raises(AttributeError):
             list(tasks)
@@ -161,7 +174,7 @@ def test_what_has_not_begun_is_left_and_the_next_call_works(end, tmp_path):
     time.sleep(1)
     assert len(list(tmp_path.iterdir())) <= begun + torch.get_num_threads()
     assert begun < len(paths) / 2
-    assert dict(executors.get("processes")(square, [4])) == {4: 16}
+    assert dict(executors.get("processes").map(square, [4])) == {4: 16}
 
 
 def touch(path):
@@ -170,13 +183,13 @@ def touch(path):
 
 
 def test_a_killed_process_of_an_abandoned_call_does_not_hang_the_next(tmp_path):
-    tasks = executors.get("processes")(pid_after, [0.01, *[1.5] * 8])
+    tasks = executors.get("processes").map(pid_after, [0.01, *[1.5] * 8])
     _, pid = next(tasks)
     running = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
     tasks.close()
     for process in running:
         process.kill()
-    assert dict(executors.get("processes")(square, [4])) == {4: 16}
+    assert dict(executors.get("processes").map(square, [4])) == {4: 16}
 
 
 def pid_after(seconds):

@@ -84,7 +84,7 @@ def milliseconds(way: str, layout: str, executor: str, device: str, cell: tuple)
     copies, steps, times = (torch.get_num_threads() if executor == "processes" else 1), 2, []
     while len(times) < 3:
         task, started = partial(train_once, way, layout, device, steps, cell), time.perf_counter()
-        list(executors.get(executor)(task, range(copies)))
+        list(executors.get(executor).map(task, range(copies)))
         seconds = time.perf_counter() - started
         if seconds < 0.15 and steps < 32:
             steps *= 2  # too short to tell

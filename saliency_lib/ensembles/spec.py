@@ -1,0 +1,102 @@
+"""What an ensemble is: the specification that decides all weights, its data, and a network with fresh weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from torch import nn
+
+from saliency_lib import data, models, paths, training
+from saliency_lib.randomness import derive, seeded
+from saliency_lib.training import Recipe
+
+VERSION = 1  # raise when the same spec would train to other weights: networks, data or training have changed
+INIT, ORDER = 0, 1  # the two kinds of chance
+GROWING = ("n_members", "snapshots")  # what changes no weights
+
+
+@dataclass(frozen=True)
+class EnsembleSpec:
+    """What an ensemble is; all but ``n_members`` and ``snapshots`` goes into its key, so that an ensemble can grow.
+
+    Attributes
+    ----------
+    dataset, model, norm, activation, size
+        As in :func:`saliency_lib.data.load` and :func:`saliency_lib.models.build`.
+    recipe : Recipe
+        How every member is trained; without a rate it takes that of :func:`saliency_lib.training.max_lr`.
+    n_train, n_val : int, optional
+        First images of the training and validation splits; default: all.
+    vary : str
+        What differs between members: ``"both"``, only ``"init"`` (initial weights) or only ``"order"`` (of batches).
+    trained : bool
+        False gives members with their initial weights, a control.
+    seed : int
+        Base of all seeds of the ensemble.
+    snapshots : tuple of int
+        Epochs, counted from 1, after which a member's weights are kept as well; members without are trained again.
+    """
+
+    dataset: str
+    model: str
+    n_members: int = 8
+    recipe: Recipe = field(default_factory=Recipe)
+    n_train: int | None = None
+    n_val: int | None = None
+    size: int | None = None
+    norm: str | None = None
+    activation: str = "relu"
+    vary: str = "both"
+    trained: bool = True
+    seed: int = 0
+    snapshots: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        kept = set(self.snapshots)
+        if kept - set(range(1, self.recipe.epochs + 1)) or (kept and not self.trained):
+            known = f"epochs 1 to {self.recipe.epochs}" if self.trained else "trained networks"
+            raise ValueError(f"snapshots are of {known}, not {list(self.snapshots)}")
+        object.__setattr__(self, "snapshots", tuple(sorted(kept)))
+        if self.vary not in ("both", "init", "order"):
+            raise ValueError(f"unknown vary {self.vary!r}; one of ['both', 'init', 'order']")
+        if self.n_members < 1:
+            raise ValueError(f"an ensemble needs at least one member, not n_members={self.n_members}")
+        if self.recipe.lr is None:
+            values = asdict(self.recipe) | {"lr": training.max_lr(self.model)}
+            object.__setattr__(self, "recipe", Recipe(**values))
+
+    @property
+    def key(self) -> str:
+        """Folder name: readable, and unique to all that decides the weights."""
+        content = {k: v for k, v in asdict(self).items() if k not in GROWING} | {"version": VERSION}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.dataset.split('/')[-1].replace(':', '-')}-{self.model}-{digest}"
+
+    def seeds(self, member: int) -> tuple[int, int]:
+        """Seeds of member's initial weights and of its batches; what does not vary takes those of member 0."""
+        return (
+            derive(self.seed, INIT, member if self.vary != "order" else 0),
+            derive(self.seed, ORDER, member if self.vary != "init" else 0),
+        )
+
+
+@lru_cache(maxsize=4)
+def _load(name: str, split: str, n: int | None, size: int | None, root: Path) -> data.ImageData:
+    return data.load(name, split, n=n, size=size, root=root)
+
+
+def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
+    """Training and validation images of the spec, on the CPU."""
+    root = paths.data_root()
+    return (
+        _load(spec.dataset, "train", spec.n_train, spec.size, root),
+        _load(spec.dataset, "val", spec.n_val, spec.size, root),
+    )
+
+
+def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """A member with fresh weights drawn from ``seed``, for pictures of ``shape`` (c, h, w)."""
+    with seeded(seed):
+        return models.build(spec.model, classes, shape[0], spec.norm, spec.activation, shape[1])

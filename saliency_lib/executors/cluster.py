@@ -1,0 +1,221 @@
+"""Tasks on a Dask cluster: processes of this machine, or workers anywhere behind a scheduler's address."""
+
+import atexit
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+import torch
+
+from saliency_lib.executors.base import Executor, as_here, settings
+from saliency_lib.executors.processes import without_interrupts
+
+TRIES = 3
+CONNECT_SECONDS, WORKER_SECONDS = 10, 300  # how long a scheduler may take to answer, and to have a first worker
+
+_one_at_a_time = threading.Lock()
+
+
+class TasksFailed(RuntimeError):
+    """Some tasks failed at every try, the others are done; ``failures`` are pairs (item, exception)."""
+
+    def __init__(self, failures: list):
+        self.failures = failures
+        what = f"{len(failures)} task{'s' * (len(failures) > 1)} failed {TRIES} times"
+        super().__init__(f"{what}; the first with {described(failures[0][1])}")
+
+
+def described(error: BaseException) -> str:
+    """An exception's kind and message; a worker that dies of its task is called so."""
+    if type(error).__name__ == "KilledWorker":
+        return "the worker that ran it died each time, for lack of memory perhaps"
+    return f"{type(error).__name__}: {error}"
+
+
+def _local():
+    """A cluster of one process per thread of PyTorch on this machine, reachable from nowhere else."""
+    import dask
+    from distributed import LocalCluster
+
+    dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1})
+    with without_interrupts():
+        return LocalCluster(
+            n_workers=torch.get_num_threads(),
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+@lru_cache(maxsize=4)
+def _connected(address: str):
+    from distributed import Client
+
+    try:
+        client = Client(_local() if address == "dask" else address, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError) as error:
+        raise ConnectionError(
+            f"no Dask scheduler answers at {address}; start one with 'dask scheduler', or use executor='serial'"
+        ) from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what is lost is said once, by us
+    atexit.register(_leave, client)
+    return client
+
+
+def _leave(client) -> None:
+    """Close a client and the cluster that was started for it."""
+    cluster = client.cluster
+    client.close(timeout=2)
+    if cluster is not None:
+        cluster.close(timeout=5)
+
+
+def client(address: str):
+    """A connected ``distributed.Client``, kept for later calls; ``"dask"`` starts a cluster on this machine.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where Dask is not installed.
+    ConnectionError
+        Where no scheduler answers at the address.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"executor {address!r} needs Dask, which is not installed; install it with "
+            "'pip install saliency-companion[cluster]', or use executor='serial'"
+        ) from error
+    found = _connected(address)
+    if found.status != "running":  # its scheduler went away since
+        _connected.cache_clear()
+        found = _connected(address)
+    return found
+
+
+def _demand(client, device: str) -> dict | None:
+    """What a worker must offer for tasks on ``device``; ValueError if workers are there but none offers it."""
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError as error:
+        raise ConnectionError(
+            f"the Dask scheduler {client.scheduler.address} had no worker within {WORKER_SECONDS} s; "
+            "start some with 'dask worker ADDRESS --nthreads 1'"
+        ) from error
+    if not device.startswith("cuda"):
+        return None
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not any(worker.get("resources", {}).get("GPU") for worker in workers):
+        raise ValueError(
+            f"the tasks compute on {device!r}, but no Dask worker offers a GPU; "
+            "start one per GPU with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'"
+        )
+    return {"GPU": 1}
+
+
+def _alone(task, item, here: dict[str, str], folder: str):
+    """A task on a worker: no other beside it in the same process, and one thread, as in ``processes``."""
+    with _one_at_a_time:
+        torch.set_num_threads(1)
+        return as_here(task, item, here, folder)
+
+
+def _same(value):
+    return value
+
+
+def _show(client, futures: list) -> None:
+    """Dask's progress bars and the link to its dashboard, in a notebook that somebody watches."""
+    from distributed.diagnostics.progressbar import progress
+    from distributed.utils import is_kernel
+
+    if is_kernel() and not os.environ.get("SALIENCY_QUIET"):
+        from IPython.display import HTML, display
+
+        display(HTML(f'Dask dashboard: <a href="{client.dashboard_link}">{client.dashboard_link}</a>'))
+        display(progress(futures, notebook=True))
+
+
+class _Submitted:
+    """Tasks of one call that are on their way."""
+
+    def __init__(self, client, task, device: str):
+        self.client, self.demand = client, _demand(client, device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            self.task = client.submit(_same, task, pure=False)  # travels once, not with every item
+        self.here = settings(), os.getcwd()
+
+    def leaf(self, item):
+        """The future of the task of an item."""
+        return self._submit(_alone, self.task, item, *self.here, resources=self.demand)
+
+    def tree(self, branches, merge: Callable, finish: Callable):
+        """The future of ``finish`` of all branches, merged in pairs; no other is held, so that workers forget maps."""
+        merged = []
+        for branch in branches:
+            level = [self.leaf(item) for item in branch]
+            while len(level) > 1:
+                pairs = [self._submit(merge, *level[k : k + 2]) for k in range(0, len(level) - 1, 2)]
+                level = pairs + level[2 * len(pairs) :]
+            merged += level
+        return self._submit(finish, merged)
+
+    def _submit(self, function, *arguments, **options):
+        return self.client.submit(function, *arguments, pure=False, retries=TRIES - 1, **options)
+
+    def ready(self, futures: dict) -> Iterator[tuple]:
+        """Pairs (value, future) of ``{future: value}`` as they get ready; what is left at the end is cancelled."""
+        from distributed import as_completed
+
+        try:
+            for future in as_completed(list(futures)):
+                if future.status == "cancelled":
+                    raise ConnectionError(
+                        f"the Dask scheduler at {self.client.scheduler.address} is gone; what is done is kept, so "
+                        "start it and call again, or use executor='serial'"
+                    )
+                yield futures.pop(future), future  # no longer held here, so that a worker can forget it
+        finally:
+            if self.client.status == "running":
+                self.client.cancel(list(futures))
+
+
+class Dask(Executor):
+    """Tasks on a Dask cluster, ``"dask"`` for one on this machine or a scheduler's address.
+
+    A task whose worker dies goes to another. One that raises is tried three times; the others are finished before
+    :class:`TasksFailed` tells of it. Tasks on a GPU go to workers that offer the resource ``GPU``.
+    """
+
+    def __init__(self, address: str):
+        self.address = address
+
+    def map(self, task, items, device="cpu"):
+        """See :meth:`Executor.map`."""
+        submitted, failures = _Submitted(client(self.address), task, device), []
+        futures = {submitted.leaf(item): item for item in items}
+        _show(submitted.client, list(futures))
+        for item, future in submitted.ready(futures):
+            if future.status == "error":
+                failures.append((item, future.exception()))
+            else:
+                yield item, future.result()
+        if failures:
+            raise TasksFailed(failures)
+
+    def reduce(self, task, branches, merge, finish, device="cpu"):
+        """See :meth:`Executor.reduce`; results are merged in pairs where they are, and only ``finish``'s comes back."""
+        submitted = _Submitted(client(self.address), task, device)
+        root = submitted.tree(branches, merge, finish)
+        _show(submitted.client, [root])
+        for _, future in submitted.ready({root: None}):
+            if future.status == "error":
+                raise TasksFailed([(None, future.exception())])
+            return future.result()
