@@ -146,14 +146,11 @@ def check(arguments: argparse.Namespace) -> int:
 
 def clean() -> int:
     """Remove build products, smoke and custom figures, rows of tables and the cache; say what went and what stayed."""
-    for folder in (
-        PROJECT / "build",
-        PROJECT / "figures" / "smoke",
-        PROJECT / "figures" / "custom",
-        store_root() / "cache",
-        rows_root(),
-    ):
-        if folder.exists():
+    made = [PROJECT / "build", *(PROJECT / "figures" / name for name in ("smoke", "custom"))]
+    for folder in (*made, store_root() / "cache", rows_root()):
+        if not folder.resolve().is_relative_to(PROJECT) and folder.exists():
+            say(f"kept {folder}: it lies outside the project, so remove it by hand if nothing else is in it")
+        elif folder.exists():
             shutil.rmtree(folder)
             say(f"removed {folder}")
     ensembles = store_root() / "ensembles"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from saliency_lib.paths import atomic
@@ -36,7 +36,7 @@ def save(path: Path, state: dict[str, Tensor], record: dict) -> None:
     """Write ``state`` and ``record`` (JSON-able) to ``path``."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"record": json.dumps(record), "sha256": digest(tensors)})
+        temporary.write_bytes(serialised(tensors, {"record": json.dumps(record), "sha256": digest(tensors)}))
 
 
 def _open(path: Path):

@@ -6,6 +6,8 @@ import secrets
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -29,6 +31,33 @@ def figures_root() -> Path:
     return Path(os.environ.get("SALIENCY_FIGURES") or PROJECT / "figures").expanduser()
 
 
+REASONS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "your quota is used up; free some space",
+    errno.EROFS: "the folder is read-only; choose another with SALIENCY_STORE or SALIENCY_FIGURES",
+    errno.EACCES: "permission denied; choose another folder with SALIENCY_STORE or SALIENCY_FIGURES",
+}
+
+
+@contextmanager
+def writing(path: Path):
+    """Make the folder of ``path`` for what the block writes there.
+
+    Raises
+    ------
+    OSError
+        With one sentence that names the file when the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:  # a lock that is held by others, no disk's fault
+            raise
+        reason = REASONS.get(error.errno, error.strerror or str(error))
+        raise OSError(error.errno, f"cannot write {path}: {reason}") from error
+
+
 @contextmanager
 def atomic(path: Path):
     """Yield a temporary path beside ``path``; rename it there on success, remove it on any failure.
@@ -36,20 +65,33 @@ def atomic(path: Path):
     Raises
     ------
     OSError
-        With one sentence that names the file when the disk is full or the folder cannot be written.
+        As :func:`writing`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = {
-            errno.ENOSPC: "the disk is full; free some space",
-            errno.EROFS: "the folder is read-only; choose another with SALIENCY_STORE or SALIENCY_FIGURES",
-            errno.EACCES: "permission denied; choose another folder with SALIENCY_STORE or SALIENCY_FIGURES",
-        }.get(error.errno, error.strerror or str(error))
-        raise OSError(error.errno, f"cannot write {path}: {reason}") from error
+        with writing(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, timeout: float = -1):
+    """Hold the lock file ``path``, which a dying process lets go; wait for at most ``timeout`` seconds, or for ever.
+
+    Raises
+    ------
+    filelock.Timeout
+        If another holds it for longer.
+    OSError
+        As :func:`writing`.
+    """
+    lock = FileLock(path, timeout=timeout)
+    with writing(path):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

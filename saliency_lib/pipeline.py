@@ -15,7 +15,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from saliency_lib import executors, profiles, rows
-from saliency_lib.paths import PROJECT, atomic, figures_root
+from saliency_lib.paths import PROJECT, atomic, figures_root, locked
 
 BUILD = PROJECT / "build"
 
@@ -81,7 +81,9 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
             values[notebook] = values[notebook] | {"profile": "custom", name: value}
     if executor:
         executors.get(executor)
-        values = {notebook: own | {"executor": executor} for notebook, own in values.items()}
+        for notebook in chosen:
+            if "executor" in own[notebook]:
+                values[notebook] = values[notebook] | {"executor": executor}
     return values
 
 
@@ -105,6 +107,12 @@ def fingerprint(notebook: str, parameters: dict) -> str:
 
 def _figures(notebook: str, parameters: dict) -> list[Path]:
     return sorted((figures_root() / parameters["profile"]).glob(f"{notebook[:2]}_*.json"))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Tells a file that was written again from the old one, also where the clock was set back in between."""
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
 
 
 def _stamp(folder: Path, notebook: str) -> Path:
@@ -138,16 +146,21 @@ def execute(
 
     ``source`` is the notebook itself, unless it is another version of it, and ``cwd`` the folder that it works in.
     """
-    if not force and (earlier := fresh(folder, notebook, parameters)):
-        return earlier
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f".{notebook}.lock"):  # of two runs started together the second finds it done
+        if not force and (earlier := fresh(folder, notebook, parameters)):
+            return earlier
+        return _execute(notebook, parameters, folder, bar, source or profiles.NOTEBOOKS / f"{notebook}.ipynb", cwd)
+
+
+def _execute(notebook: str, parameters: dict, folder: Path, bar: bool, source: Path, cwd: Path) -> Result:
     _stamp(folder, notebook).unlink(missing_ok=True)
-    mark, started, sources = time.time(), time.monotonic(), fingerprint(notebook, parameters)
+    before = {path: _identity(path) for path in _figures(notebook, parameters)}
+    started, sources = time.monotonic(), fingerprint(notebook, parameters)
     log = folder / f"{notebook}.log"
     try:
         with log.open("w") as output:
             papermill.execute_notebook(
-                source or profiles.NOTEBOOKS / f"{notebook}.ipynb",
+                source,
                 folder / f"{notebook}.ipynb",
                 parameters=parameters,
                 kernel_name="python3",
@@ -178,7 +191,7 @@ def execute(
         )
     made = []
     for path in _figures(notebook, parameters):
-        if path.stat().st_mtime < mark - 1:  # of an earlier version of the notebook
+        if before.get(path) == _identity(path):  # of an earlier version of the notebook
             path.unlink()
             path.with_suffix(".png").unlink(missing_ok=True)
         else:

@@ -1,6 +1,7 @@
 """Profiles: YAML files of notebook parameters, and what parameters a notebook has."""
 
 import ast
+from pathlib import Path
 
 import nbformat
 import yaml
@@ -50,17 +51,27 @@ def load(profile: str) -> dict[str, dict]:
     Raises
     ------
     ValueError
-        For an unknown profile, notebook or parameter, by name.
+        For an unknown profile, notebook or parameter, by name, and for a file that is not YAML of parameters.
     """
     if profile not in names():
         raise ValueError(f"unknown profile {profile!r}; one of {names()}")
-    content = yaml.safe_load((NOTEBOOKS / "profiles" / f"{profile}.yaml").read_text()) or {}
+    content = _read(NOTEBOOKS / "profiles" / f"{profile}.yaml")
     unknown = sorted(set(content) - set(notebooks()))
     if unknown:
         raise ValueError(f"profile {profile} names notebooks that do not exist: {', '.join(unknown)}")
     for notebook, values in content.items():
         check(notebook, values, f"profile {profile}")
     return {notebook: {"profile": profile, **content.get(notebook, {})} for notebook in notebooks()}
+
+
+def _read(path: Path) -> dict[str, dict]:
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
+        raise ValueError(f"{path.name} should hold 'notebook:' lines with indented 'parameter: value' lines below each")
+    return content
 
 
 def check(notebook: str, values: dict, source: str) -> None:

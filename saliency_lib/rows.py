@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock
 
 from saliency_lib import executors
 from saliency_lib.estimates import Estimate
-from saliency_lib.paths import PROJECT, atomic, rows_root
+from saliency_lib.paths import PROJECT, atomic, locked, rows_root
 from saliency_lib.progress import progress
 
 
@@ -99,8 +98,7 @@ class Rows:
         if clash := sorted(set(values) & set(key)):
             raise ValueError(f"{', '.join(clash)} cannot be both in a row's key and among its numbers")
         self.computed += 1
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")):
+        with locked(self.path.with_suffix(".lock")):
             text = {name: [str(value)] for name, value in (key | values).items()}
             new = pd.DataFrame(text, index=pd.Index([row], name="row"))
             known = self._table()

@@ -10,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from conftest import batch, tiny_net
@@ -198,3 +199,30 @@ def test_without_dask_a_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs Dask, .* 'pip install saliency-companion\[cluster\]'"):
         next(executors.get("dask").map(worker_name, [1]))
+
+
+@pytest.mark.parametrize("url", ["memory://members", "file://{}/common", "{}/common"])
+def test_members_are_shared_through_a_store(url, tmp_path, monkeypatch):
+    """Two machines without a folder in common: what one has trained, and a broken copy, which is made again."""
+    monkeypatch.setenv("SALIENCY_MEMBERS", url.format(tmp_path))
+    spec = dataclasses.replace(SPEC, n_members=2, snapshots=(1,), seed=len(url))
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "one"))
+    one = states(ensembles.get(spec))
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "other"))
+    monkeypatch.setattr(ensembles.getting, "train_members", lambda *a: pytest.fail("trained twice"))
+    other = ensembles.get(spec)
+    assert alike(one, states(other)) and other.path.is_relative_to(tmp_path / "other")
+    assert alike(one, [other.snapshot(k, 1).state_dict() for k in range(2)]), "the last epoch is the first"
+    ensembles.member_path(other.path, 1).unlink()
+    assert alike(one[1:], [other[1].state_dict()]), "fetched when it is asked for"
+    system, root = fsspec.url_to_fs(url.format(tmp_path))
+    assert not [path for path in system.find(root) if path.endswith(".tmp")]
+    monkeypatch.undo()
+    monkeypatch.setenv("SALIENCY_MEMBERS", url.format(tmp_path))
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "third"))
+    with system.open(f"{root}/{spec.key}/member-000.safetensors", "wb") as file:
+        file.write(b"half")
+    with pytest.warns(UserWarning, match="member-000.safetensors cannot be read .*; training it again"):
+        assert alike(one, states(ensembles.get(spec)))
+    with system.open(f"{root}/{spec.key}/member-000.safetensors", "rb") as file:
+        assert len(file.read()) > 1000, "and put back whole"

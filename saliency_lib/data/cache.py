@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from saliency_lib.paths import atomic, store_root
@@ -29,10 +29,8 @@ def cached(key: dict, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor
     tensors = make()
     try:
         with atomic(path) as temporary:
-            save_file(
-                {k: v.to(torch.uint8) if v.dtype == torch.bool else v.contiguous() for k, v in tensors.items()},
-                temporary,
-            )
+            whole = {k: v.to(torch.uint8) if v.dtype == torch.bool else v.contiguous() for k, v in tensors.items()}
+            temporary.write_bytes(save(whole))
     except OSError:
         pass
     return tensors

@@ -45,10 +45,13 @@ def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple
 
 
 def decode(path: Path, size: int, channels: int) -> Tensor:
-    """One image file as (c, size, size) uint8: shorter side resized to ``size``, then the middle cut out."""
+    """One image file as (c, size, size) uint8: shorter side resized to ``size``, then the middle cut out.
+
+    Of an animated one the first frame is taken.
+    """
     try:
         with Image.open(path) as image:
-            image = image.convert("L" if channels == 1 else "RGB")
+            image = _eight_bits(image).convert("L" if channels == 1 else "RGB")
             if image.size != (size, size):
                 scale = size / min(image.size)
                 shape = [max(size, round(side * scale)) for side in image.size]
@@ -58,6 +61,15 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The image, of 16 bits per pixel brought to 8; ValueError for pixels of 32 bits, whose range is anybody's."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+    return image
 
 
 def read(name: str, files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:

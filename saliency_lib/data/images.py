@@ -35,6 +35,13 @@ class ImageData:
     std: Tensor
     name: str
 
+    def __post_init__(self):
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise ValueError(
+                f"{self.name} has labels from {self.labels.min()} to {self.labels.max()}, but {len(self.classes)} "
+                f"classes, which count from 0 to {len(self.classes) - 1}"
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
 

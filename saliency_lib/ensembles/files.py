@@ -1,6 +1,7 @@
 """An ensemble's files: one per member and snapshot, and a manifest; what is wrong with them, and how to load them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
     except members.CorruptMember as error:
         return str(error)
     return None
+
+
+def remove_leftovers(folder: Path, which: Sequence[int]) -> None:
+    """Remove the half-written files of members that a run which was killed has left; the caller holds their lock."""
+    for member in which:
+        for left in folder.rglob(f".{member_path(folder, member).name}.*.tmp"):
+            left.unlink(missing_ok=True)
 
 
 def write_manifest(spec: EnsembleSpec, folder: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 import torchvision
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from saliency_lib import executors, members, training
 from saliency_lib.ensembles import files, sharing
 from saliency_lib.ensembles.files import Ensemble, folder_of, member_path, snapshot_path
 from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
+from saliency_lib.paths import locked
 from saliency_lib.progress import progress
 
 
@@ -71,10 +72,10 @@ def _blocks(missing: list[int], together: int) -> list[list[int]]:
 def _claim(spec: EnsembleSpec, block: list[int]) -> list[dict] | None:
     """Train what is not whole by now of a block, and return its records; None while another process is at it."""
     folder, first = folder_of(spec), block[0] - block[0] % spec.recipe.together
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / f".member-{first:03d}.lock", timeout=0):
+        with locked(folder / f".member-{first:03d}.lock", timeout=0):
             if missing := [member for member in block if files.flaw(spec, folder, member)]:
+                files.remove_leftovers(folder, missing)
                 train_members(spec, missing, folder)
             return [members.record(member_path(folder, member), spec.key) for member in block]
     except Timeout:
@@ -122,7 +123,6 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
         On a Dask cluster, once all others are trained: for members that failed three times, with their seeds.
     """
     execute, folder = executors.get(executor), folder_of(spec)
-    folder.mkdir(parents=True, exist_ok=True)
     flaws = {i: flaw for i in range(spec.n_members) if (flaw := files.flaw(spec, folder, i))}
     for flaw in set(flaws.values()) - {"missing"}:
         warnings.warn(f"{flaw}; training it again", stacklevel=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 
 from saliency_lib import pipeline, profiles
-from saliency_lib.paths import PROJECT, figures_root
+from saliency_lib.paths import PROJECT, figures_root, locked
 from saliency_lib.site import books, pages
 
 EDITIONS = ("full", "student")
@@ -58,15 +58,22 @@ def build(
             f"the site needs notebooks that ran to their end and are up to date; {', '.join(stale)} are not: "
             f"run ./run_all.sh --profile {profile} --only {' '.join(stale)}"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
+    with locked(out.parent / f".{out.name}.lock"):  # so that what lies there under a temporary name is of a dead run
+        for left in out.parent.glob(f".{out.name}~*"):
+            shutil.rmtree(left)
+        _build(out, executed, figures_root() / profile, list(results.values()), solutions=edition == "full")
+    return out
+
+
+def _build(out: Path, *arguments, solutions: bool) -> None:
+    """Make the site beside ``out`` and put it there when it is whole."""
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}~", dir=out.parent) as temporary:
         source, fresh = Path(temporary) / "source", Path(temporary) / "html"
-        _stage(source, executed, figures_root() / profile, list(results.values()), solutions=edition == "full")
+        _stage(source, *arguments, solutions=solutions)
         _sphinx(source, fresh)
         if out.exists():
             out.rename(Path(temporary) / "old")
         fresh.rename(out)
-    return out
 
 
 def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool) -> None:
