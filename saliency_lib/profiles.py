@@ -1,12 +1,16 @@
 """Profiles: YAML files of notebook parameters, and what parameters a notebook has."""
 
 import ast
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import yaml
 
 from saliency_lib.paths import PROJECT
+
+if TYPE_CHECKING:
+    import nbformat
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -21,8 +25,10 @@ def notebooks() -> list[str]:
     return sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
-def read_notebook(name: str) -> nbformat.NotebookNode:
+def read_notebook(name: str) -> "nbformat.NotebookNode":
     """The source of a notebook."""
+    import nbformat  # takes seconds, which not every notebook's first cell should
+
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
@@ -34,11 +40,12 @@ def parameters(name: str) -> dict:
     ValueError
         If there is not exactly one such cell, or a value is not a literal.
     """
-    cells = [cell for cell in read_notebook(name).cells if "parameters" in cell.metadata.get("tags", [])]
+    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    cells = [cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"{name} has {len(cells)} cells tagged 'parameters'; exactly one is needed")
     found = {}
-    for statement in ast.parse(cells[0].source).body:
+    for statement in ast.parse("".join(cells[0]["source"])).body:
         if not isinstance(statement, ast.Assign):
             raise ValueError(f"{name}: the parameters cell holds more than assignments (line {statement.lineno})")
         found[statement.targets[0].id] = ast.literal_eval(statement.value)

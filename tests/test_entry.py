@@ -2,9 +2,14 @@
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
+import psutil
 import pytest
 
 from saliency_lib import __main__ as cli
@@ -143,6 +148,24 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeyp
     assert out.count("removed") == 5 and "kept" in out and "ensembles" in out
 
 
+def test_clean_leaves_folders_outside_the_project_alone(tmp_path, monkeypatch, capsys):
+    """A store or rows elsewhere, where other things may lie, and a build folder that is a link to elsewhere."""
+    project, elsewhere = tmp_path / "project", tmp_path / "home"
+    monkeypatch.setattr(cli, "PROJECT", project)
+    monkeypatch.setenv("SALIENCY_STORE", str(elsewhere))
+    monkeypatch.setenv("SALIENCY_ROWS", str(elsewhere / "documents"))
+    kept = [elsewhere / "cache" / "x", elsewhere / "documents" / "x", elsewhere / "built" / "x"]
+    for path in kept:
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+    project.mkdir()
+    (project / "build").symlink_to(elsewhere / "built")
+    assert cli.main(["clean"]) == 0
+    assert all(path.exists() for path in kept)
+    out = capsys.readouterr().out
+    assert "removed" not in out and out.count("it lies outside the project") == 3
+
+
 def test_where_data_is_looked_for(monkeypatch, tmp_path):
     monkeypatch.delenv("SALIENCY_DATA", raising=False)
     assert data_root() == PROJECT / "data"
@@ -179,3 +202,35 @@ def test_lab_listens_on_loopback_and_keeps_committed_figures_safe(monkeypatch):
     assert "--ServerApp.ip=127.0.0.1" in seen["command"] and seen["command"][-1] == "--no-browser"
     assert not any("token" in word for word in seen["command"]), "Jupyter's own token protects it"
     assert seen["env"]["SALIENCY_FIGURES"] == str(PROJECT / "build" / "lab")
+
+
+def test_the_lab_server_is_on_loopback_only_and_wants_its_token(tmp_path):
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    own = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    words = ["lab", "--no-browser", f"--port={port}", "--ServerApp.port_retries=0", "--allow-root"]
+    command = [sys.executable, "-W", "ignore", "-m", "saliency_lib", *words]
+    with subprocess.Popen(
+        command, cwd=PROJECT, env=os.environ | own, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        try:
+            shown = next(word for line in server.stderr for word in line.split() if "?token=" in word)
+            address, token = shown.split("/lab?token=")
+            assert address == f"http://127.0.0.1:{port}" or address == f"http://localhost:{port}"
+            for other in addresses():
+                with socket.socket() as probe:
+                    probe.settimeout(2)
+                    assert (probe.connect_ex((other, port)) == 0) == other.startswith("127."), other
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=30)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents?token={token}", timeout=30) as reply:
+                assert reply.status == 200 and b"02_gradient_snr" in reply.read()
+        finally:
+            os.killpg(server.pid, signal.SIGKILL)
+
+
+def addresses():
+    """Those of IPv4 under which this machine can be reached."""
+    found = {a.address for many in psutil.net_if_addrs().values() for a in many if a.family == socket.AF_INET}
+    return found | {"127.0.0.1"}
