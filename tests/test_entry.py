@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -218,16 +219,22 @@ def test_the_lab_server_is_on_loopback_only_and_wants_its_token(tmp_path):
             shown = next(word for line in server.stderr for word in line.split() if "?token=" in word)
             address, token = shown.split("/lab?token=")
             assert address == f"http://127.0.0.1:{port}" or address == f"http://localhost:{port}"
-            for other in addresses():
-                with socket.socket() as probe:
-                    probe.settimeout(2)
-                    assert (probe.connect_ex((other, port)) == 0) == other.startswith("127."), other
+            deadline = time.monotonic() + 60  # the address is shown a moment before it answers
+            while not answers("127.0.0.1", port) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert [address for address in addresses() if answers(address, port)] == ["127.0.0.1"]
             with pytest.raises(urllib.error.HTTPError, match="403"):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=30)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents?token={token}", timeout=30) as reply:
                 assert reply.status == 200 and b"02_gradient_snr" in reply.read()
         finally:
             os.killpg(server.pid, signal.SIGKILL)
+
+
+def answers(address, port):
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        return probe.connect_ex((address, port)) == 0
 
 
 def addresses():
