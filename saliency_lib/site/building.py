@@ -10,7 +10,7 @@ import nbformat
 
 from saliency_lib import pipeline, profiles
 from saliency_lib.paths import PROJECT, figures_root, locked
-from saliency_lib.site import books, pages
+from saliency_lib.site import books, pages, scaling
 
 EDITIONS = ("full", "student")
 DOCS = PROJECT / "docs"
@@ -88,6 +88,7 @@ def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.R
         "verdicts": pages.verdicts(figures),
         "deviations": pages.deviations(),
         "minutes": pages.minutes(results),
+        "scaling": scaling.table(),
     }
     if not solutions:  # the page for teachers gives them away
         (source / "teaching.md").unlink()
