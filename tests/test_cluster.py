@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import fsspec
+import nbformat
 import pytest
 import torch
 from conftest import batch, tiny_net
@@ -226,3 +227,25 @@ def test_members_are_shared_through_a_store(url, tmp_path, monkeypatch):
         assert alike(one, states(ensembles.get(spec)))
     with system.open(f"{root}/{spec.key}/member-000.safetensors", "rb") as file:
         assert len(file.read()) > 1000, "and put back whole"
+
+
+WATCHED = """
+import os
+os.environ.pop("SALIENCY_QUIET", None)
+from saliency_lib import executors
+print(sorted(dict(executors.get(ADDRESS).map(abs, range(-3, 0))).values()))
+"""
+
+
+@pytest.mark.notebook
+def test_a_notebook_that_somebody_watches_shows_dasks_progress_and_dashboard(tmp_path):
+    with distributed.LocalCluster(1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local:
+        cell = nbformat.v4.new_code_cell(WATCHED.replace("ADDRESS", repr(local.scheduler_address)))
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "book.ipynb")
+        command = [sys.executable, "-W", "ignore", "-m", "nbconvert", "--execute", "--to", "notebook", "--inplace"]
+        subprocess.run([*command, tmp_path / "book.ipynb"], check=True, capture_output=True, timeout=120)
+        outputs = nbformat.read(tmp_path / "book.ipynb", 4).cells[0].outputs
+        shown = [o.data.get("text/html", "") for o in outputs if o.output_type == "display_data"]
+        assert any(f'href="{local.dashboard_link}"' in html for html in shown)
+        assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs), "the bars"
+        assert [o.text for o in outputs if o.output_type == "stream"] == ["[1, 2, 3]\n"]

@@ -35,9 +35,10 @@ def test_overhead_of_a_cluster(tmp_path, monkeypatch, capsys):
     # workers are busy for what training took; the rest of their time is Dask's, loading and writing
     idle = [1 - seconds / (2 * wall) for wall, seconds in times["dask"]][1:]
     serial, dask = (statistics.median(wall for wall, _ in found[1:]) for found in times.values())
+    faster = f"{statistics.median(ratios):.2f} times as fast [{min(ratios):.2f}, {max(ratios):.2f}]"
     with capsys.disabled():
         print(
-            f"\n8 tiny members: serial {serial:.2f} s, 2 Dask workers {dask:.2f} s, {statistics.median(ratios):.2f} times "
-            f"as fast [{min(ratios):.2f}, {max(ratios):.2f}]; workers idle {statistics.median(idle):.0%} of the time; "
+            f"\n8 tiny members: serial {serial:.2f} s, 2 Dask workers {dask:.2f} s, {faster}; "
+            f"workers idle {statistics.median(idle):.0%} of the time; "
             f"start of the cluster {begin:.1f} s, first call {times['dask'][0][0]:.1f} s"
         )
