@@ -249,3 +249,27 @@ def test_a_notebook_that_somebody_watches_shows_dasks_progress_and_dashboard(tmp
         assert any(f'href="{local.dashboard_link}"' in html for html in shown)
         assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs), "the bars"
         assert [o.text for o in outputs if o.output_type == "stream"] == ["[1, 2, 3]\n"]
+
+
+def test_members_are_shared_through_s3(tmp_path, monkeypatch):
+    """A server of its own; ``pip install moto[server] s3fs`` for this test."""
+    pytest.importorskip("s3fs", reason="needs s3fs")
+    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "ENDPOINT_URL": f"http://{host}:{port}",
+            "ACCESS_KEY_ID": "a",
+            "SECRET_ACCESS_KEY": "b",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        fsspec.filesystem("s3").mkdir("bucket")
+        monkeypatch.setenv("SALIENCY_MEMBERS", "s3://bucket/members")
+        monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "one"))
+        one = states(ensembles.get(SPEC))
+        monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "other"))
+        monkeypatch.setattr(ensembles.getting, "train_members", lambda *a: pytest.fail("trained twice"))
+        assert alike(one, states(ensembles.get(SPEC)))
+    finally:
+        server.stop()
