@@ -147,12 +147,16 @@ def check(arguments: argparse.Namespace) -> int:
 def clean() -> int:
     """Remove build products, smoke and custom figures, rows of tables and the cache; say what went and what stayed."""
     made = [PROJECT / "build", *(PROJECT / "figures" / name for name in ("smoke", "custom"))]
-    for folder in (*made, store_root() / "cache", rows_root()):
-        if not folder.resolve().is_relative_to(PROJECT) and folder.exists():
-            say(f"kept {folder}: it lies outside the project, so remove it by hand if nothing else is in it")
+    own = [PROJECT / "data" / name for name in ("cache", "rows")]
+    for folder in (*made, *own):
+        if folder.is_symlink():
+            say(f"kept {folder}: it is a link to {folder.resolve()}, so remove it by hand")
         elif folder.exists():
             shutil.rmtree(folder)
             say(f"removed {folder}")
+    for folder in (store_root() / "cache", rows_root()):
+        if folder not in own and folder.exists():
+            say(f"kept {folder}, which SALIENCY_STORE or SALIENCY_ROWS names: remove it by hand if it holds no more")
     ensembles = store_root() / "ensembles"
     if ensembles.exists():
         say(f"kept {ensembles} (trained networks): remove it by hand to train them again")

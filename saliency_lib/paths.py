@@ -71,6 +71,8 @@ def atomic(path: Path):
     try:
         with writing(path):
             yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # or a power cut could leave the name without its content
             os.replace(temporary, path)
     finally:
         with suppress(OSError):

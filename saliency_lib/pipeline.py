@@ -124,7 +124,10 @@ def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
     stamp = _stamp(folder, notebook)
     if not stamp.exists() or not (folder / f"{notebook}.ipynb").exists():
         return None
-    old = json.loads(stamp.read_text())
+    try:
+        old = json.loads(stamp.read_text())
+    except ValueError:
+        return None
     figures = figures_root() / parameters["profile"]
     whole = all((figures / f"{name}{kind}").exists() for name in old["figures"] for kind in (".png", ".json"))
     if old["fingerprint"] != fingerprint(notebook, parameters) or old["root"] != str(figures_root()) or not whole:

@@ -202,7 +202,8 @@ def measure(
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)
-        maps = _Maps(method, ensemble, images[rows], targets[rows], seed, batch_size)
+        part = images[rows].clone(), targets[rows].clone()  # a slice would take all images with it to a worker
+        maps = _Maps(method, ensemble, *part, seed, batch_size)
         parts.append(execute.reduce(partial(_moments, maps), branches, _merged, _measurement, images.device.type))
     return joined(parts)
 

@@ -138,6 +138,7 @@ def test_values_of_set_are_yaml():
 def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PROJECT", tmp_path)
     monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "data"))
+    monkeypatch.delenv("SALIENCY_ROWS", raising=False)
     made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/cache/x", "data/rows/x"]
     kept = ["figures/quick/x", "figures/paper/x", "data/ensembles/x", "data/MNIST/raw/x", "data/published/x", "mine"]
     for name in made + kept:
@@ -149,22 +150,22 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeyp
     assert out.count("removed") == 5 and "kept" in out and "ensembles" in out
 
 
-def test_clean_leaves_folders_outside_the_project_alone(tmp_path, monkeypatch, capsys):
-    """A store or rows elsewhere, where other things may lie, and a build folder that is a link to elsewhere."""
-    project, elsewhere = tmp_path / "project", tmp_path / "home"
+@pytest.mark.parametrize("where", ["../home", ".", "data", "figures"])
+def test_clean_leaves_folders_that_the_user_names_alone(where, tmp_path, monkeypatch, capsys):
+    """A store or rows elsewhere or among other things, and a build folder that is a link."""
+    project, elsewhere = tmp_path / "project", tmp_path / "project" / where
     monkeypatch.setattr(cli, "PROJECT", project)
-    monkeypatch.setenv("SALIENCY_STORE", str(elsewhere))
-    monkeypatch.setenv("SALIENCY_ROWS", str(elsewhere / "documents"))
-    kept = [elsewhere / "cache" / "x", elsewhere / "documents" / "x", elsewhere / "built" / "x"]
+    monkeypatch.setenv("SALIENCY_STORE", str(elsewhere / "mine"))
+    monkeypatch.setenv("SALIENCY_ROWS", str(elsewhere))
+    kept = [elsewhere / "mine" / "cache" / "x", elsewhere / "x", elsewhere / "published" / "x", project / "built" / "x"]
     for path in kept:
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    project.mkdir()
-    (project / "build").symlink_to(elsewhere / "built")
+    (project / "build").symlink_to(project / "built")
     assert cli.main(["clean"]) == 0
     assert all(path.exists() for path in kept)
     out = capsys.readouterr().out
-    assert "removed" not in out and out.count("it lies outside the project") == 3
+    assert "removed" not in out and out.count("kept") == 3
 
 
 def test_where_data_is_looked_for(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,10 +60,20 @@ def remove_leftovers(folder: Path, which: Sequence[int]) -> None:
 
 
 def write_manifest(spec: EnsembleSpec, folder: Path) -> None:
-    """Sum up the members that are there; every process that writes it writes the truth of that moment."""
-    found = [members.record(path, spec.key) for path in sorted(folder.glob("member-*.safetensors"))]
-    with atomic(folder / "manifest.json") as temporary:
-        temporary.write_text(json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n")
+    """Sum up the members that are there, where that says something new; every process writes the truth of its moment.
+
+    It is for readers: where it cannot be written, the ensemble is as good.
+    """
+    found = []
+    for path in sorted(folder.glob("member-*.safetensors")):
+        with suppress(members.CorruptMember):
+            found.append(members.record(path, spec.key))
+    path = folder / "manifest.json"
+    text = json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n"
+    with suppress(OSError):
+        if not path.exists() or path.read_text() != text:
+            with atomic(path) as temporary:
+                temporary.write_text(text)
 
 
 class Ensemble:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torchvision
 from filelock import Timeout
+from torch import nn
 
 from saliency_lib import executors, members, training
 from saliency_lib.ensembles import files, sharing
@@ -21,6 +22,8 @@ from saliency_lib.ensembles.files import Ensemble, folder_of, member_path, snaps
 from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
 from saliency_lib.paths import locked
 from saliency_lib.progress import progress
+
+PATIENCE = 20  # rounds of waiting for another process, about half a minute, before it is said
 
 
 def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> list[dict]:
@@ -33,7 +36,7 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
         histories = training.fit_together(
             networks, train, spec.recipe, [order for _, order in seeds], spec.snapshots, val
         )
-    written = []
+    written, failed = [], []
     for member, (init, order), model, history in zip(which, seeds, networks, histories):
         model.to(device).eval()
         written.append(
@@ -56,12 +59,21 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
                 "torchvision": torchvision.__version__,
             }
         )
-        members.save(member_path(folder, member), model.state_dict(), written[-1])
-        run = members.checksum(member_path(folder, member))
-        for epoch, state in history.snapshots.items():
-            members.save(snapshot_path(folder, member, epoch), state, written[-1] | {"epoch": epoch, "run": run})
-        sharing.push(folder, files.of_member(spec, folder, member))
+        try:
+            _save(folder, member, model, history, written[-1])
+        except OSError as error:  # the others of the block are saved first
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return written
+
+
+def _save(folder: Path, member: int, model: nn.Module, history: training.History, record: dict) -> None:
+    last = member_path(folder, member)
+    members.save(last, model.state_dict(), record)
+    run = members.checksum(last)
+    for epoch, state in history.snapshots.items():
+        members.save(snapshot_path(folder, member, epoch), state, record | {"epoch": epoch, "run": run})
 
 
 def _blocks(missing: list[int], together: int) -> list[list[int]]:
@@ -71,41 +83,60 @@ def _blocks(missing: list[int], together: int) -> list[list[int]]:
 
 def _claim(spec: EnsembleSpec, block: list[int]) -> list[dict] | None:
     """Train what is not whole by now of a block, and return its records; None while another process is at it."""
-    folder, first = folder_of(spec), block[0] - block[0] % spec.recipe.together
+    folder, lock = folder_of(spec), _lock(spec, block)
     try:
-        with locked(folder / f".member-{first:03d}.lock", timeout=0):
-            if missing := [member for member in block if files.flaw(spec, folder, member)]:
+        with locked(lock, timeout=0):
+            missing = [member for member in block if files.flaw(spec, folder, member)]
+            if missing:
                 files.remove_leftovers(folder, missing)
                 train_members(spec, missing, folder)
+            for member in block:
+                sharing.push(folder, files.of_member(spec, folder, member), overwrite=member in missing)
             return [members.record(member_path(folder, member), spec.key) for member in block]
     except Timeout:
         return None
 
 
+def _lock(spec: EnsembleSpec, block: list[int]) -> Path:
+    return folder_of(spec) / f".member-{block[0] - block[0] % spec.recipe.together:03d}.lock"
+
+
 def _train(spec: EnsembleSpec, missing: list[int], executor: executors.Executor) -> None:
+    """Train the blocks of the missing members; those that other processes are at are waited for."""
     accuracies: list[float] = []
+    failures, waits = [], 0
     with progress(total=len(missing), description=f"training {spec.key}") as bar:
         todo = _blocks(missing, spec.recipe.together)
         while todo:
             busy = []
-            for block, records in executor.map(partial(_claim, spec), todo, spec.recipe.device):
-                if records is None:
-                    busy.append(block)
-                    continue
-                accuracies += [record["accuracy"] for record in records]
-                bar.set_postfix({"mean accuracy": f"{sum(accuracies) / len(accuracies):.3f}"}, refresh=False)
-                bar.update(len(records))
-            if len(busy) == len(todo):
-                time.sleep(0.2)  # all of them are another process's
+            try:
+                for block, records in executor.map(partial(_claim, spec), todo, spec.recipe.device):
+                    if records is None:
+                        busy.append(block)
+                        continue
+                    accuracies += [record["accuracy"] for record in records]
+                    bar.set_postfix({"mean accuracy": f"{sum(accuracies) / len(accuracies):.3f}"}, refresh=False)
+                    bar.update(len(records))
+            except executors.TasksFailed as error:
+                failures += error.failures
+            if len(busy) == len(todo):  # all of them are another process's
+                waits += 1
+                if waits == PATIENCE:
+                    warnings.warn(f"waiting for another run that holds {_lock(spec, busy[0])}", stacklevel=3)
+                time.sleep(min(5, 0.2 * waits))
             todo = busy
+    if failures:
+        raise RuntimeError(_failed(spec, failures))
 
 
-def _failed(spec: EnsembleSpec, error: executors.TasksFailed) -> str:
+def _failed(spec: EnsembleSpec, failures: list[tuple[list[int], BaseException]]) -> str:
     """What a person needs to know of members that failed at every try: their numbers, seeds and errors."""
-    said = []
-    for block, reason in error.failures:
-        seeds = "; ".join(f"member {i} (seeds {', '.join(map(str, spec.seeds(i)))})" for i in block)
-        said.append(f"{seeds}: {executors.described(reason)}")
+    folder, said = folder_of(spec), []
+    for block, reason in failures:
+        names = "; ".join(
+            f"member {i} (seeds {', '.join(map(str, spec.seeds(i)))})" for i in block if files.flaw(spec, folder, i)
+        )
+        said.append(f"{names or f'members {block}'}: {executors.described(reason)}")
     return f"{executors.TRIES} tries each were not enough for {' and '.join(said)}. The others are trained and kept"
 
 
@@ -126,17 +157,15 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     flaws = {i: flaw for i in range(spec.n_members) if (flaw := files.flaw(spec, folder, i))}
     for flaw in set(flaws.values()) - {"missing"}:
         warnings.warn(f"{flaw}; training it again", stacklevel=2)
-    try:
-        if flaws:
-            _train(spec, list(flaws), execute)
-    except executors.TasksFailed as error:
-        raise RuntimeError(_failed(spec, error)) from error
+    if flaws:
+        _train(spec, list(flaws), execute)
     if lost := [i for i in flaws if files.flaw(spec, folder, i)]:
         raise FileNotFoundError(
             f"members {lost} were trained by workers that share no folder with {folder}: "
             "set SALIENCY_STORE to a folder that all machines see, or SALIENCY_MEMBERS to a store that all reach"
         )
     ensemble = Ensemble(spec, folder)
-    if flaws or not (folder / "manifest.json").exists():
-        files.write_manifest(spec, folder)
+    for i in set(range(spec.n_members)) - set(flaws):  # of an earlier run, or without a common store
+        sharing.push(folder, files.of_member(spec, folder, i))
+    files.write_manifest(spec, folder)
     return ensemble

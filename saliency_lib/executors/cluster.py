@@ -5,7 +5,9 @@ import logging
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import lru_cache
 
 import torch
@@ -27,12 +29,19 @@ class TasksFailed(RuntimeError):
         what = f"{len(failures)} task{'s' * (len(failures) > 1)} failed {TRIES} times"
         super().__init__(f"{what}; the first with {described(failures[0][1])}")
 
+    def __reduce__(self):
+        return TasksFailed, (self.failures,)
+
 
 def described(error: BaseException) -> str:
     """An exception's kind and message; a worker that dies of its task is called so."""
-    if type(error).__name__ == "KilledWorker":
+    if _killed(error):
         return "the worker that ran it died each time, for lack of memory perhaps"
     return f"{type(error).__name__}: {error}"
+
+
+def _killed(error: BaseException | None) -> bool:
+    return type(error).__name__ == "KilledWorker"  # of distributed, which may not be there
 
 
 def _local():
@@ -49,6 +58,7 @@ def _local():
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
             silence_logs=logging.CRITICAL,
+            resources={"GPU": 1} if torch.cuda.is_available() else None,  # which the processes then share
         )
 
 
@@ -56,8 +66,9 @@ def _local():
 def _connected(address: str):
     from distributed import Client
 
+    where = _local() if address == "dask" else address
     try:
-        client = Client(_local() if address == "dask" else address, timeout=CONNECT_SECONDS)
+        client = Client(where, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
         raise ConnectionError(
             f"no Dask scheduler answers at {address}; start one with 'dask scheduler', or use executor='serial'"
@@ -149,12 +160,12 @@ class _Submitted:
         self.client, self.demand = client, _demand(client, device)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            self.task = client.submit(_same, task, pure=False)  # travels once, not with every item
+            self.task = self._submit(_same, task)  # travels once, not with every item
         self.here = settings(), os.getcwd()
 
     def leaf(self, item):
         """The future of the task of an item."""
-        return self._submit(_alone, self.task, item, *self.here, resources=self.demand)
+        return self._submit(_alone, self.task, item, *self.here)
 
     def tree(self, branches, merge: Callable, finish: Callable):
         """The future of ``finish`` of all branches, merged in pairs; no other is held, so that workers forget maps."""
@@ -167,24 +178,48 @@ class _Submitted:
             merged += level
         return self._submit(finish, merged)
 
-    def _submit(self, function, *arguments, **options):
-        return self.client.submit(function, *arguments, pure=False, retries=TRIES - 1, **options)
+    def _submit(self, function, *arguments):
+        return self.client.submit(function, *arguments, pure=False, retries=TRIES - 1, resources=self.demand)
 
-    def ready(self, futures: dict) -> Iterator[tuple]:
-        """Pairs (value, future) of ``{future: value}`` as they get ready; what is left at the end is cancelled."""
+    def results(self, items: Sequence) -> Iterator[tuple]:
+        """Triples (item, result, exception or None) as they get ready; what has not begun can be left.
+
+        A worker that dies counts against all tasks that it was to run; those that were counted out are begun anew.
+        """
         from distributed import as_completed
 
+        futures, deaths = {self.leaf(item): item for item in items}, Counter()
+        _show(self.client, list(futures))
+        ready = as_completed(list(futures), loop=self.client.loop)
         try:
-            for future in as_completed(list(futures)):
-                if future.status == "cancelled":
-                    raise ConnectionError(
-                        f"the Dask scheduler at {self.client.scheduler.address} is gone; what is done is kept, so "
-                        "start it and call again, or use executor='serial'"
-                    )
-                yield futures.pop(future), future  # no longer held here, so that a worker can forget it
+            for future in ready:
+                item = futures.pop(future)  # no longer held here, so that a worker can forget it
+                result, error = self.of(future)
+                if _killed(error) and deaths[id(item)] < TRIES - 1:
+                    deaths[id(item)] += 1
+                    again = self.leaf(item)
+                    futures[again] = item
+                    ready.add(again)
+                else:
+                    yield item, result, error
         finally:
             if self.client.status == "running":
                 self.client.cancel(list(futures))
+
+    def of(self, future) -> tuple:
+        """The result of a future and its exception or None; ConnectionError if the scheduler went away."""
+        result, lost = None, None
+        try:
+            error = future.exception()
+            result = None if error else future.result()
+        except (CancelledError, OSError) as gone:  # a task's own exception is given, not raised
+            lost = gone
+        if lost or isinstance(error, CancelledError):
+            raise ConnectionError(
+                f"the Dask scheduler at {self.client.scheduler.address} is gone; what is done is kept, so start it and "
+                "call again, or use executor='serial'"
+            ) from (lost or error)
+        return result, error
 
 
 class Dask(Executor):
@@ -200,13 +235,11 @@ class Dask(Executor):
     def map(self, task, items, device="cpu"):
         """See :meth:`Executor.map`."""
         submitted, failures = _Submitted(client(self.address), task, device), []
-        futures = {submitted.leaf(item): item for item in items}
-        _show(submitted.client, list(futures))
-        for item, future in submitted.ready(futures):
-            if future.status == "error":
-                failures.append((item, future.exception()))
+        for item, result, error in submitted.results(items):
+            if error:
+                failures.append((item, error))
             else:
-                yield item, future.result()
+                yield item, result
         if failures:
             raise TasksFailed(failures)
 
@@ -215,7 +248,7 @@ class Dask(Executor):
         submitted = _Submitted(client(self.address), task, device)
         root = submitted.tree(branches, merge, finish)
         _show(submitted.client, [root])
-        for _, future in submitted.ready({root: None}):
-            if future.status == "error":
-                raise TasksFailed([(None, future.exception())])
-            return future.result()
+        result, error = submitted.of(root)
+        if error:
+            raise TasksFailed([(None, error)])
+        return result

@@ -51,6 +51,16 @@ def build(
         raise ValueError(f"unknown edition {edition!r}; one of {', '.join(EDITIONS)}")
     executed = executed or pipeline.BUILD / profile
     out = out or folder(profile, edition)
+    _results(profile, executed)
+    with locked(out.parent / f".{out.name}.lock"):  # so that what lies there under a temporary name is of a dead run
+        for left in out.parent.glob(f".{out.name}~*"):
+            shutil.rmtree(left)
+        _build(out, profile, executed, solutions=edition == "full")
+    return out
+
+
+def _results(profile: str, executed: Path) -> list[pipeline.Result]:
+    """What became of the notebooks; ValueError names those that failed or are stale."""
     values = pipeline.settings(profile, pipeline.select(None), {})
     results = {name: pipeline.fresh(executed, name, parameters) for name, parameters in values.items()}
     if stale := [name[:2] for name, result in results.items() if result is None]:
@@ -58,22 +68,25 @@ def build(
             f"the site needs notebooks that ran to their end and are up to date; {', '.join(stale)} are not: "
             f"run ./run_all.sh --profile {profile} --only {' '.join(stale)}"
         )
-    with locked(out.parent / f".{out.name}.lock"):  # so that what lies there under a temporary name is of a dead run
-        for left in out.parent.glob(f".{out.name}~*"):
-            shutil.rmtree(left)
-        _build(out, executed, figures_root() / profile, list(results.values()), solutions=edition == "full")
-    return out
+    return list(results.values())
 
 
-def _build(out: Path, *arguments, solutions: bool) -> None:
+def _build(out: Path, profile: str, executed: Path, *, solutions: bool) -> None:
     """Make the site beside ``out`` and put it there when it is whole."""
     with tempfile.TemporaryDirectory(prefix=f".{out.name}~", dir=out.parent) as temporary:
         source, fresh = Path(temporary) / "source", Path(temporary) / "html"
-        _stage(source, *arguments, solutions=solutions)
+        _stage(source, executed, figures_root() / profile, _results(profile, executed), solutions=solutions)
+        _results(profile, executed)  # that none was begun again meanwhile
         _sphinx(source, fresh)
+        old = Path(temporary) / "old"
         if out.exists():
-            out.rename(Path(temporary) / "old")
-        fresh.rename(out)
+            out.rename(old)
+        try:
+            fresh.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
 
 
 def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool) -> None:

@@ -21,7 +21,9 @@ def test_overhead_of_a_cluster(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SALIENCY_STORE", str(tmp_path))
     try:
         started = time.perf_counter()
-        with distributed.LocalCluster(2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+        with distributed.LocalCluster(
+            2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster:
             begin = time.perf_counter() - started
             for _ in range(PAIRS + 1):  # the first brings data and libraries to the workers
                 for way, executor in (("serial", "serial"), ("dask", cluster.scheduler_address)):
