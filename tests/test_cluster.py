@@ -233,7 +233,7 @@ print(sweep.run("serial", [({}, spec)], 8)[0][0]["images"])
 
 def test_without_dask_a_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ModuleNotFoundError, match=r"needs Dask, .* 'pip install saliency-companion\[cluster\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"needs Dask, .* 'pip install \"\.\[cluster\]\"'"):
         next(executors.get("dask").map(worker_name, [1]))
 
 

@@ -132,3 +132,16 @@ def test_parameters_are_literals_in_one_cell(folder, cell, message):
     nbformat.write(book, folder / "02_b.ipynb")
     with pytest.raises(ValueError, match="0 cells tagged 'parameters'"):
         profiles.parameters("02_b")
+
+
+def test_an_executor_goes_to_every_notebook_and_makes_none_stale():
+    chosen = pipeline.select(None)
+    own, given = (pipeline.settings("smoke", chosen, {}, executor) for executor in (None, "tcp://host:8786"))
+    assert [values["executor"] for values in given.values()] == ["tcp://host:8786"] * len(chosen)
+    for name in chosen[:2]:
+        assert pipeline.fingerprint(name, own[name]) == pipeline.fingerprint(name, given[name])
+        assert {k: v for k, v in given[name].items() if k != "executor"} == {
+            k: v for k, v in own[name].items() if k != "executor"
+        }
+    with pytest.raises(ValueError, match="unknown executor 'cluster'; one of .* such as tcp://host:8786"):
+        pipeline.settings("smoke", chosen, {}, "cluster")

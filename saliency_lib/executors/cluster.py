@@ -101,7 +101,7 @@ def client(address: str):
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"executor {address!r} needs Dask, which is not installed; install it with "
-            "'pip install saliency-companion[cluster]', or use executor='serial'"
+            "'pip install \".[cluster]\"' in the checkout, or use executor='serial'"
         ) from error
     found = _connected(address)
     if found.status != "running":  # its scheduler went away since
