@@ -3,10 +3,11 @@
 import errno
 import os
 import secrets
+import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -31,6 +32,7 @@ def figures_root() -> Path:
     return Path(os.environ.get("SALIENCY_FIGURES") or PROJECT / "figures").expanduser()
 
 
+SAID_AFTER = 2  # seconds of waiting for a lock
 REASONS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "your quota is used up; free some space",
@@ -90,9 +92,15 @@ def locked(path: Path, timeout: float = -1):
     OSError
         As :func:`writing`.
     """
-    lock = FileLock(path, timeout=timeout)
+    lock = FileLock(path)
     with writing(path):
-        lock.acquire()
+        try:
+            lock.acquire(timeout=timeout if timeout >= 0 else SAID_AFTER)
+        except Timeout:
+            if timeout >= 0:
+                raise
+            warnings.warn(f"waiting for another run, which holds {path}", stacklevel=3)
+            lock.acquire()
     try:
         yield
     finally:

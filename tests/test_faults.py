@@ -9,15 +9,17 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from PIL import Image
 
-from saliency_lib import ensembles, pipeline, plotting, profiles, snr
+from saliency_lib import ensembles, paths, pipeline, plotting, profiles, snr
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.paths import atomic, locked
 from saliency_lib.rows import Rows
@@ -215,6 +217,24 @@ def test_a_folder_of_somebody_else_gets_a_sentence(use, tmp_path):
             os.seteuid(0)
         tmp_path.chmod(0o755)
     assert error.value.errno == errno.EACCES and not list(tmp_path.iterdir())
+
+
+def test_waiting_for_another_run_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "SAID_AFTER", 0.05)
+    held = threading.Event()
+
+    def another():
+        with FileLock(tmp_path / "lock"):
+            held.set()
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    held.wait()
+    with pytest.raises(Timeout), locked(tmp_path / "lock", timeout=0):
+        pass
+    with pytest.warns(UserWarning, match="waiting for another run, which holds .*lock"), locked(tmp_path / "lock"):
+        assert not thread.join(5) and not thread.is_alive()
 
 
 BOOK = """import os, pathlib, time
