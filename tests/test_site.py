@@ -161,7 +161,7 @@ def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
         assert not re.search(r"""(url\(|@import\s|import\(|from\s*["'])\s*["']?https?:""", path.read_text()), path.name
     text = "".join(path.read_text() for path in parsed)
     assert "<math" in text and "tex-chtml" not in text and "require.js" not in text
-    assert not list(tmp_path.glob(".site*")), "nothing is left of the build"
+    assert not list(tmp_path.glob(".site~*")), "nothing is left of the build"
 
 
 def test_the_library_page_names_every_room():
