@@ -129,6 +129,9 @@ def test_a_task_that_always_kills_its_worker_is_told_and_takes_no_other_with_it(
 
 
 def sleepy(folder, item):
+    """As members are trained: what is done is not done again, also when a worker dies with the result."""
+    if (folder / f"done-{item}").exists():
+        return item
     (folder / f"begun-{item}-{os.getpid()}").touch()
     time.sleep(0.3)
     (folder / f"done-{item}").touch()

@@ -225,7 +225,8 @@ class _Submitted:
 class Dask(Executor):
     """Tasks on a Dask cluster, ``"dask"`` for one on this machine or a scheduler's address.
 
-    A task whose worker dies goes to another. One that raises is tried three times; the others are finished before
+    A task whose worker dies goes to another, also one that was done but whose result had not been fetched yet: so it
+    should find what it has done. One that raises is tried three times; the others are finished before
     :class:`TasksFailed` tells of it. Tasks on a GPU go to workers that offer the resource ``GPU``.
     """
 
