@@ -221,12 +221,13 @@ def test_a_folder_of_somebody_else_gets_a_sentence(use, tmp_path):
 
 def test_waiting_for_another_run_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "SAID_AFTER", 0.05)
-    held = threading.Event()
+    held, let_go = threading.Event(), threading.Event()
 
     def another():
         with FileLock(tmp_path / "lock"):
             held.set()
             time.sleep(0.5)
+            let_go.set()
 
     thread = threading.Thread(target=another)
     thread.start()
@@ -234,7 +235,8 @@ def test_waiting_for_another_run_is_said(tmp_path, monkeypatch):
     with pytest.raises(Timeout), locked(tmp_path / "lock", timeout=0):
         pass
     with pytest.warns(UserWarning, match="waiting for another run, which holds .*lock"), locked(tmp_path / "lock"):
-        assert not thread.join(5) and not thread.is_alive()
+        assert let_go.is_set()
+    thread.join()
 
 
 BOOK = """import os, pathlib, time

@@ -23,7 +23,7 @@ from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
 from saliency_lib.paths import locked
 from saliency_lib.progress import progress
 
-PATIENCE = 20  # rounds of waiting for another process, about half a minute, before it is said
+PATIENCE = 20  # rounds of waiting for another process, about 40 s, before it is said
 
 
 def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> list[dict]:

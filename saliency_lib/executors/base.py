@@ -1,17 +1,18 @@
 """What every executor can do; and the simplest of them, one task after the other."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 
-class Executor:
+class Executor(ABC):
     """Where the tasks of a long computation run. A task is a function of a module, or a ``partial`` of one."""
 
+    @abstractmethod
     def map(self, task: Callable[[Any], Any], items: Sequence, device: str = "cpu") -> Iterator[tuple[Any, Any]]:
         """The pairs (item, ``task(item)``) as they get ready, in any order; ``device`` is what the tasks compute on."""
-        raise NotImplementedError
 
     def reduce(
         self,

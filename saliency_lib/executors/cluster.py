@@ -188,20 +188,20 @@ class _Submitted:
         """
         from distributed import as_completed
 
-        futures, deaths = {self.leaf(item): item for item in items}, Counter()
+        futures, deaths = {self.leaf(item): k for k, item in enumerate(items)}, Counter()
         _show(self.client, list(futures))
         ready = as_completed(list(futures), loop=self.client.loop)
         try:
             for future in ready:
-                item = futures.pop(future)  # no longer held here, so that a worker can forget it
+                k = futures.pop(future)  # no longer held here, so that a worker can forget it
                 result, error = self.of(future)
-                if _killed(error) and deaths[id(item)] < TRIES - 1:
-                    deaths[id(item)] += 1
-                    again = self.leaf(item)
-                    futures[again] = item
+                if _killed(error) and deaths[k] < TRIES - 1:
+                    deaths[k] += 1
+                    again = self.leaf(items[k])
+                    futures[again] = k
                     ready.add(again)
                 else:
-                    yield item, result, error
+                    yield items[k], result, error
         finally:
             if self.client.status == "running":
                 self.client.cancel(list(futures))

@@ -5,12 +5,13 @@ import heapq
 import math
 from collections.abc import Sequence
 
+from saliency_lib import profiles
+from saliency_lib.data.torchvision_sets import IMAGENETTE_FILES
 from saliency_lib.paths import PROJECT
 
 WORKERS = (1, 8, 64)
 MEMBERS = 50
-EPOCHS = {"cifar10": 20, "imagenette": 20}  # of profile ``paper``
-IMAGES = {"cifar10": 50_000, "imagenette": 9_469}  # of the training splits
+IMAGES = {"cifar10": 50_000, "imagenette": IMAGENETTE_FILES["train"]}  # of the training splits
 GROUPS = 10  # of the jackknife, whose moments are merged one after the other at the end
 
 
@@ -31,7 +32,7 @@ def table() -> str:
     """Seconds per member as measured, and hours of all members on 1, 8 and 64 workers like the measured one."""
     with (PROJECT / "docs" / "scaling.csv").open(newline="") as file:
         measured = list(csv.DictReader(file))
-    parts = []
+    parts, epochs = [], profiles.load("paper")["01_train_ensembles"]["epochs"]
     for device in sorted({row["device"] for row in measured}):
         rows = [row for row in measured if row["device"] == device and row["what"] != "merge"]
         merge = {row["dataset"]: merging(float(row["value"])) for row in measured
@@ -41,7 +42,7 @@ def table() -> str:
         parts.append("|---|" + "---:|" * (len(WORKERS) + 3))
         everything = []
         for row in rows:
-            member = IMAGES[row["dataset"]] * EPOCHS[row["dataset"]] / float(row["value"])
+            member = IMAGES[row["dataset"]] * epochs / float(row["value"])
             everything += [member] * MEMBERS
             hours = " | ".join(f"{makespan([member] * MEMBERS, n) / 3600:,.1f}" for n in WORKERS)
             name = f"{MEMBERS} {row['what']} on {row['dataset']}"
