@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         help="where members are trained and maps taken: serial, processes, dask or the address of a Dask scheduler, "
         "tcp://host:8786 (default: as each notebook says)",
     )
+    p.add_argument(
+        "--no-kernel",
+        action="store_true",
+        help="run the notebooks' code as plain scripts, without Jupyter: "
+        "rows and figures, but no executed notebooks and no site",
+    )
     p.add_argument("--force", action="store_true", help="execute also what is up to date")
     p.add_argument("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
     p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
@@ -92,7 +98,14 @@ def run(arguments: argparse.Namespace) -> int:
     values = pipeline.settings(
         arguments.profile, pipeline.select(arguments.only), changes(arguments.set), arguments.executor
     )
-    results = pipeline.run(values, jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say)
+    results = pipeline.run(
+        values,
+        jobs=arguments.jobs,
+        force=arguments.force,
+        bar=sys.stderr.isatty(),
+        kernel=not arguments.no_kernel,
+        announce=say,
+    )
     say(pipeline.table(results))
     failed = [r for r in results if r.status == "failed"]
     for result in failed:
@@ -102,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"figures and numbers: {folder}")
     if not failed and arguments.profile == "quick" and not arguments.set:
         readme.write()
-    if not failed and not arguments.only and not arguments.set:
+    if not failed and not arguments.only and not arguments.set and not arguments.no_kernel:
         return site(arguments)
     return 1 if failed else 0
 

@@ -6,15 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from traceback import format_exc
 
-import papermill
-from papermill.exceptions import PapermillExecutionError
-
-from saliency_lib import executors, profiles, rows
+from saliency_lib import executors, plain, profiles, rows
 from saliency_lib.paths import PROJECT, atomic, figures_root, locked
 
 BUILD = PROJECT / "build"
@@ -144,22 +142,42 @@ def execute(
     bar: bool = False,
     source: Path | None = None,
     cwd: Path = profiles.NOTEBOOKS,
+    kernel: bool = True,
 ) -> Result:
     """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output.
 
     ``source`` is the notebook itself, unless it is another version of it, and ``cwd`` the folder that it works in.
+    Without a ``kernel`` its code runs in this process, and there is no executed copy.
     """
     with locked(folder / f".{notebook}.lock"):  # of two runs started together the second finds it done
         if not force and (earlier := fresh(folder, notebook, parameters)):
             return earlier
-        return _execute(notebook, parameters, folder, bar, source or profiles.NOTEBOOKS / f"{notebook}.ipynb", cwd)
+        source = source or profiles.NOTEBOOKS / f"{notebook}.ipynb"
+        _stamp(folder, notebook).unlink(missing_ok=True)
+        before = {path: _identity(path) for path in _figures(notebook, parameters)}
+        started, sources = time.monotonic(), fingerprint(notebook, parameters)
+        if kernel:
+            error = _in_kernel(notebook, parameters, folder, bar, source, cwd)
+        else:
+            error = _here(notebook, parameters, folder)
+        seconds = time.monotonic() - started
+        if error:
+            return Result(notebook, "failed", seconds, error=error)
+        made = _swept(notebook, parameters, before)
+        if kernel:
+            stamp = {"fingerprint": sources, "root": str(figures_root()), "figures": made, "seconds": seconds}
+            with atomic(_stamp(folder, notebook)) as temporary:
+                temporary.write_text(json.dumps(stamp))
+        return Result(notebook, "executed", seconds, made)
 
 
-def _execute(notebook: str, parameters: dict, folder: Path, bar: bool, source: Path, cwd: Path) -> Result:
-    _stamp(folder, notebook).unlink(missing_ok=True)
-    before = {path: _identity(path) for path in _figures(notebook, parameters)}
-    started, sources = time.monotonic(), fingerprint(notebook, parameters)
+def _in_kernel(notebook: str, parameters: dict, folder: Path, bar: bool, source: Path, cwd: Path) -> str:
+    """Execute a notebook with papermill; what went wrong, or nothing."""
+    import papermill  # here, since scripts do without it
+    from papermill.exceptions import PapermillExecutionError
+
     log = folder / f"{notebook}.log"
+    rest = f"As far as it got: {folder / notebook}.ipynb; its output: {log}"
     try:
         with log.open("w") as output:
             papermill.execute_notebook(
@@ -175,38 +193,34 @@ def _execute(notebook: str, parameters: dict, folder: Path, bar: bool, source: P
                 extra_arguments=["--log-level=ERROR"],
             )
     except PapermillExecutionError as error:
-        return Result(
-            notebook,
-            "failed",
-            time.monotonic() - started,
-            error=(
-                f"{notebook} failed in cell [{error.exec_count}] with {error.ename}: {error.evalue}\n\n"
-                f"{error.source}\n\n"
-                f"As far as it got: {folder / notebook}.ipynb; its output: {log}"
-            ),
-        )
+        where = f"cell [{error.exec_count}] with {error.ename}: {error.evalue}"
+        return f"{notebook} failed in {where}\n\n{error.source}\n\n{rest}"
     except RuntimeError as error:  # the kernel died or never started
-        return Result(
-            notebook,
-            "failed",
-            time.monotonic() - started,
-            error=f"{notebook} stopped: {error}. As far as it got: {folder / notebook}.ipynb; its output: {log}",
-        )
+        return f"{notebook} stopped: {error}. {rest}"
+    return ""
+
+
+def _here(notebook: str, parameters: dict, folder: Path) -> str:
+    """Run a notebook's code in this process; what went wrong, or nothing."""
+    log = folder / f"{notebook}.log"
+    try:
+        with log.open("w") as output, redirect_stdout(output):
+            plain.run(notebook, parameters)
+    except Exception as error:
+        return f"{notebook} failed with {type(error).__name__}: {error}\n\n{format_exc()}\nIts output: {log}"
+    return ""
+
+
+def _swept(notebook: str, parameters: dict, before: dict[Path, tuple[int, int]]) -> list[str]:
+    """Names of the figures that were made; those that an earlier version of the notebook made are removed."""
     made = []
     for path in _figures(notebook, parameters):
-        if before.get(path) == _identity(path):  # of an earlier version of the notebook
+        if before.get(path) == _identity(path):
             path.unlink()
             path.with_suffix(".png").unlink(missing_ok=True)
         else:
             made.append(path.stem)
-    result = Result(notebook, "executed", time.monotonic() - started, made)
-    with atomic(_stamp(folder, notebook)) as temporary:
-        temporary.write_text(
-            json.dumps(
-                {"fingerprint": sources, "root": str(figures_root()), "figures": made, "seconds": result.seconds}
-            )
-        )
-    return result
+    return made
 
 
 class Inline(AbstractContextManager):
@@ -229,6 +243,7 @@ def run(
     jobs: int = 1,
     force: bool = False,
     bar: bool = False,
+    kernel: bool = True,
     announce: Callable[[str], None] = lambda line: None,
 ) -> list[Result]:
     """Execute notebooks, ``{name: parameters}``, ``jobs`` at a time; none is begun after a failure.
@@ -249,7 +264,9 @@ def run(
                     waiting.remove(name)
                     folder = build / values[name]["profile"]
                     announce(f"{name}: begun")
-                    running[pool.submit(execute, name, values[name], folder, force=force, bar=bar)] = name
+                    running[pool.submit(execute, name, values[name], folder, force=force, bar=bar, kernel=kernel)] = (
+                        name
+                    )
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

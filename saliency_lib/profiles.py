@@ -32,6 +32,11 @@ def read_notebook(name: str) -> "nbformat.NotebookNode":
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
+def cells(name: str) -> list[dict]:
+    """The cells of a notebook as its file has them: a cell's source is a list of lines."""
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+
+
 def parameters(name: str) -> dict:
     """Names and default values in a notebook's one cell tagged ``parameters``, which holds literals only.
 
@@ -40,12 +45,11 @@ def parameters(name: str) -> dict:
     ValueError
         If there is not exactly one such cell, or a value is not a literal.
     """
-    content = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
-    cells = [cell for cell in content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-    if len(cells) != 1:
-        raise ValueError(f"{name} has {len(cells)} cells tagged 'parameters'; exactly one is needed")
+    tagged = [cell for cell in cells(name) if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{name} has {len(tagged)} cells tagged 'parameters'; exactly one is needed")
     found = {}
-    for statement in ast.parse("".join(cells[0]["source"])).body:
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
         if not isinstance(statement, ast.Assign):
             raise ValueError(f"{name}: the parameters cell holds more than assignments (line {statement.lineno})")
         found[statement.targets[0].id] = ast.literal_eval(statement.value)

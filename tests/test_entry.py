@@ -101,7 +101,8 @@ def test_help_names_every_command_and_option(capsys):
         cli.main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for word in (*cli.COMMANDS, "--profile", "--only", "--set", "--jobs", "--force", "--data-root", "--edition"):
+    options = {word for action in cli.parser()._actions for word in action.option_strings}
+    for word in {*cli.COMMANDS, *options, "--no-kernel"}:
         assert word in text
 
 
@@ -109,7 +110,7 @@ def test_help_names_every_command_and_option(capsys):
     "words,message",
     [
         (["site", "--edition", "teacher"], "unknown edition 'teacher'; one of full, student"),
-        (["--profile", "slow"], "unknown profile 'slow'; one of ['paper', 'quick', 'smoke']"),
+        (["--profile", "slow"], "unknown profile 'slow'; one of ['paper', 'paper-cpu', 'quick', 'smoke']"),
         (["--only", "99"], "no notebook '99'"),
         (["--set", "n_members"], "--set wants NAME=VALUE, not 'n_members'"),
         (["--set", "members=3"], "--set members: no parameter of"),

@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 
-from saliency_lib import pipeline, profiles
+from saliency_lib import pipeline, plain, profiles
 
 FIGURE = """
 import matplotlib; matplotlib.use("agg")
@@ -92,6 +92,38 @@ def test_a_failure_stops_and_shows_its_cell(folder, tmp_path):
     write(folder, "02_b", "import os; os._exit(1)")
     dead = run(tmp_path)[1]
     assert dead.status == "failed" and "02_b stopped" in dead.error
+
+
+@pytest.mark.notebook
+def test_without_a_kernel_the_same_figures_are_made(folder, tmp_path):
+    by_kernel = run(tmp_path)[0].figures
+    figure = tmp_path / "figures" / "quick" / "01_one.json"
+    numbers = json.loads(figure.read_text())["numbers"]
+    figure.write_text("{}")
+    (tmp_path / "figures" / "quick" / "01_old.json").write_text("{}")
+    here = run(tmp_path / "plain", kernel=False)
+    assert [(r.status, r.figures) for r in here] == [("executed", by_kernel), ("executed", [])]
+    assert json.loads(figure.read_text())["numbers"] == numbers == {"n": 2}
+    assert not figure.with_name("01_old.json").exists(), "a figure that is no longer made goes"
+    build = tmp_path / "plain" / "build" / "quick"
+    assert "b 1" in (build / "02_b.log").read_text() and not list(build.glob("*.ipynb"))
+    assert run(tmp_path / "plain", kernel=False)[0].status == "executed", "nothing says what it was made from"
+
+
+def test_what_fails_without_a_kernel_is_shown(folder, tmp_path):
+    write(folder, "02_b", "x = 1", "def f(x):\n    return [][x]", "f(x)")
+    failed = run(tmp_path, kernel=False)[1]
+    assert failed.status == "failed" and failed.error.startswith("02_b failed with IndexError: list index out of range")
+    assert "<02_b, piece 4>" in failed.error and "return [][x]" in failed.error and "02_b.log" in failed.error
+
+
+def test_solutions_are_no_part_of_the_script(folder):
+    write(folder, "02_b", "x = n", "x = 3")
+    book = nbformat.read(folder / "02_b.ipynb", as_version=4)
+    book.cells[2].metadata["tags"] = ["solution"]
+    nbformat.write(book, folder / "02_b.ipynb")
+    variables = plain.run("02_b", {"n": 7, "profile": "custom"})
+    assert (variables["x"], variables["n"], variables["profile"]) == (7, 7, "custom")
 
 
 def test_choosing_notebooks_and_parameters(folder):
