@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from saliency_lib import claims, profiles
+from saliency_lib import claims, papers, profiles
 from saliency_lib.paths import PROJECT, atomic
 
 ACROSS = 4  # figures in a line of the gallery
@@ -27,7 +27,12 @@ def gallery(folder: Path = FIGURES) -> str:
 
 def filled(text: str) -> str:
     """The README's text with everything between its markers made anew."""
-    for name, content in (("gallery", gallery()), ("verdicts", claims.markdown(FIGURES))):
+    made = {
+        "gallery": gallery(),
+        "verdicts": claims.markdown(FIGURES),
+        "papers": f"{papers.overview()}\n\n{claims.markdown(papers.FIGURES)}",
+    }
+    for name, content in made.items():
         begin, end = f"<!-- {name}: written by ./run_all.sh -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
         _, _, after = rest.partition(end)

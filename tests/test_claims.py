@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from saliency_lib import claims, profiles, readme
+from saliency_lib import claims, papers, profiles, readme
 from saliency_lib.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE, Quantity, judge
 from saliency_lib.estimates import Estimate
 from saliency_lib.paths import PROJECT
@@ -83,8 +83,9 @@ def test_every_claim_of_a_finished_notebook_has_a_verdict_with_an_interval():
                 assert q["low"] <= q["value"] <= q["high"], claim
 
 
-def test_committed_verdicts_follow_from_their_numbers():
-    for claim, verdict in claims.verdicts(QUICK).items():
+@pytest.mark.parametrize("folder", [QUICK, papers.FIGURES], ids=lambda folder: folder.name)
+def test_committed_verdicts_follow_from_their_numbers(folder):
+    for claim, verdict in claims.verdicts(folder).items():
         parts = [q["verdict"] for q in verdict["quantities"]]
         if not parts:
             assert verdict["verdict"] == NOT_TESTABLE and verdict["remark"], claim
@@ -94,13 +95,14 @@ def test_committed_verdicts_follow_from_their_numbers():
         assert verdict["verdict"] == expected, claim
 
 
-def test_committed_figures_are_pictures_with_numbers_and_alternative_text():
-    pngs, texts = ({p.stem for p in QUICK.glob(f"*.{kind}")} for kind in ("png", "json"))
+@pytest.mark.parametrize("folder", [QUICK, papers.FIGURES], ids=lambda folder: folder.name)
+def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder):
+    pngs, texts = ({p.stem for p in folder.glob(f"*.{kind}")} for kind in ("png", "json"))
     assert pngs == texts and len(pngs) >= 11
     for name in texts:
-        content = json.loads((QUICK / f"{name}.json").read_text())
+        content = json.loads((folder / f"{name}.json").read_text())
         assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
-        assert content["provenance"]["profile"] == "quick" and content["provenance"]["notebook"][:2] == name[:2]
+        assert content["provenance"]["profile"] == folder.name and content["provenance"]["notebook"][:2] == name[:2]
         assert content["provenance"]["versions"]["torch"]
 
 
@@ -111,8 +113,27 @@ def test_readme_shows_every_figure_and_the_current_verdicts():
     assert len(own.splitlines()) < 120, "what is written by hand stays short"
     for path in QUICK.glob("*.png"):
         assert f"figures/quick/{path.name}" in text
-    for claim, verdict in claims.verdicts(QUICK).items():
-        assert f"| {claim} |" in text and f"**{verdict['verdict']}**" in text
+    for folder in (QUICK, papers.FIGURES):
+        for claim, verdict in claims.verdicts(folder).items():
+            assert f"| {claim} |" in text and f"**{verdict['verdict']}**" in text
+
+
+def test_figures_on_the_papers_data_lead_back_to_a_command():
+    made = [json.loads(path.read_text())["provenance"] for path in papers.FIGURES.glob("*.json")]
+    commands = {f"./run_all.sh --profile {papers.profile_of(run)} --only {run['notebook'][:2]}`" for run in made}
+    text = papers.overview()
+    assert commands and all(command in text for command in commands)
+    run = made[0] | {"parameters": made[0]["parameters"] | {"n_train": 1}}
+    with pytest.raises(ValueError, match="no profile has the parameters of the figures of"):
+        papers.profile_of(run)
+
+
+def test_what_was_not_reached_on_the_papers_data_is_said(tmp_path):
+    assert "**Not reached**: 02 (imagenette); 03 (imagenette); 04 (fashion_mnist, imagenette);" in papers.overview(tmp_path)
+    reached = {run["notebook"] for run in papers.runs()}
+    listed = re.findall(r"(\d\d) \(", papers.overview().split("**Not reached**")[1])
+    of_claims = {row["notebook"] for row in claims.all_claims().values()}
+    assert set(listed) == of_claims - {name[:2] for name in reached}
 
 
 def test_a_claim_that_cannot_be_tested_says_why():

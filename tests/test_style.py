@@ -12,8 +12,9 @@ FLOORS = {
     1: ("training", "members", "ensembles"),
     2: ("tracing", "attribution", "noisegrad", "dreams", "randomization", "downsampling"),
     3: ("moments", "snr", "similarity", "quality", "survey", "sweep"),
-    4: ("profiles", "plain", "claims", "check", "plotting", "widgets", "pipeline", "readme", "site", "audit"),
-    5: ("__main__",),
+    4: ("profiles", "plain", "claims", "papers", "check", "plotting", "widgets", "pipeline", "readme"),
+    5: ("site", "audit"),
+    6: ("__main__",),
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 

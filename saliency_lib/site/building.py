@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from saliency_lib import pipeline, profiles
+from saliency_lib import claims, papers, pipeline, profiles
 from saliency_lib.paths import PROJECT, figures_root, locked
 from saliency_lib.site import books, pages, scaling
 
@@ -92,7 +92,9 @@ def _build(out: Path, profile: str, executed: Path, *, solutions: bool) -> None:
 def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.Result], *, solutions: bool) -> None:
     """Fill the folder that Sphinx reads."""
     shutil.copytree(DOCS, source)
-    shutil.copytree(figures, source / "_static" / "figures", ignore=shutil.ignore_patterns("*.json", ".*"))
+    pictures = shutil.ignore_patterns("*.json", ".*")
+    shutil.copytree(figures, source / "_static" / "figures", ignore=pictures)
+    shutil.copytree(papers.FIGURES, source / "_static" / "papers", ignore=pictures)
     made = {
         "toctree": pages.toctree(),
         "gallery": pages.gallery(figures),
@@ -102,6 +104,9 @@ def _stage(source: Path, executed: Path, figures: Path, results: list[pipeline.R
         "deviations": pages.deviations(),
         "minutes": pages.minutes(results),
         "scaling": scaling.table(),
+        "papers": papers.overview(),
+        "papers-verdicts": pages.blocks(claims.verdicts(papers.FIGURES), "_static/papers"),
+        "papers-gallery": pages.gallery(papers.FIGURES, "papers"),
     }
     if not solutions:  # the page for teachers gives them away
         (source / "teaching.md").unlink()

@@ -38,10 +38,10 @@ def toctree() -> str:
     return "\n".join(f"{name[:2]} {books.title(name)} <notebooks/{name}>" for name in profiles.notebooks())
 
 
-def gallery(folder: Path) -> str:
-    """Every figure as a picture with what it reproduces, each a link to its notebook; HTML."""
+def gallery(folder: Path, place: str = "figures") -> str:
+    """Every figure, from ``_static/<place>``, as a picture with what it reproduces and a link to its notebook; HTML."""
     cells = [
-        f'<a href="notebooks/{_notebook(f["id"])}.html"><img src="_static/figures/{f["id"]}.png" loading="lazy" '
+        f'<a href="notebooks/{_notebook(f["id"])}.html"><img src="_static/{place}/{f["id"]}.png" loading="lazy" '
         f'alt="{escape(f["alt"])}"><span>{f["id"]}<br>{escape(f["paper"])}</span></a>'
         for f in _figures(folder)
     ]
@@ -91,8 +91,13 @@ def summary(folder: Path) -> str:
 
 def verdicts(folder: Path) -> str:
     """Every claim with the paper's number, ours with intervals, and the verdict; HTML, a heading for each paper."""
+    return blocks(_judged(folder))
+
+
+def blocks(verdicts: dict[str, dict], pictures: str = "") -> str:
+    """The same for some claims; figures are links to their notebooks, or to ``<pictures>/<id>.png``."""
     known, paper, parts = claims.all_claims(), "", []
-    for claim, judged in _judged(folder).items():
+    for claim, judged in verdicts.items():
         if claim[0] != paper:
             paper = claim[0]
             parts.append(f"\n## {PAPERS[paper]}\n")
@@ -102,7 +107,9 @@ def verdicts(folder: Path) -> str:
             measured.append(f"<li>{escape(q['name'])}: {value} over {escape(q['over'])}; agrees if {q['holds']}"
                             f" {_badge(q['verdict']) if len(judged['quantities']) > 1 else ''}</li>")  # fmt: skip
         place = f"{row['place']}; the paper gives {row['number']}" if row["number"] else row["place"]
-        link = f'<a href="notebooks/{_notebook(judged["figure"])}.html">{judged["figure"]}</a>'
+        figure = judged["figure"]
+        target = f"{pictures}/{figure}.png" if pictures else f"notebooks/{_notebook(figure)}.html"
+        link = f'<a href="{target}">{figure}</a>'
         parts.append(
             f'<div class="claim" id="{claim}"><p>{_badge(judged["verdict"])} <b>{claim}</b> {escape(row["claim"])}</p>'
             f'<p class="place">{escape(place)}. Ours: {link}</p><ul>{"".join(measured)}</ul>'
