@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = figures_root() / next(iter(values.values()))["profile"]
     if not failed:
         say(f"figures and numbers: {folder}")
-    if not failed and arguments.profile == "quick" and not arguments.set:
+    if not failed and folder.name in ("quick", "paper"):  # what it is made from
         readme.write()
     if not failed and not arguments.only and not arguments.set and not arguments.no_kernel:
         return site(arguments)

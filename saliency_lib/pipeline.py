@@ -51,7 +51,7 @@ def select(only: list[str] | None) -> list[str]:
 
 def needs(notebook: str) -> list[str]:
     """Numbers of the notebooks that it goes after, from its metadata."""
-    return list(profiles.read_notebook(notebook).metadata.get("saliency", {}).get("needs", []))
+    return list(profiles.content(notebook)["metadata"].get("saliency", {}).get("needs", []))
 
 
 def settings(profile: str, chosen: list[str], changes: dict, executor: str | None = None) -> dict[str, dict]:
@@ -89,10 +89,10 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     """Hash of all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
-    cells = profiles.read_notebook(notebook).cells
-    for cell in cells:
-        state.update(cell.source.encode())
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in profiles.content(notebook)["cells"]]
+    for _, source in cells:
+        state.update(source.encode())
+    code = "\n".join(source for kind, source in cells if kind == "code")
     state.update(rows.code(*rows.imports(code)).encode())
     for path in [
         PROJECT / "saliency_lib" / "style.mplstyle",

@@ -11,7 +11,7 @@ from saliency_lib import profiles
 def pieces(notebook: str, parameters: dict) -> list[str]:
     """Code of the cells, in order, but for solutions; ``parameters`` follow the notebook's own."""
     found = []
-    for cell in profiles.cells(notebook):
+    for cell in profiles.content(notebook)["cells"]:
         tags = cell["metadata"].get("tags", [])
         if cell["cell_type"] == "code" and "solution" not in tags:
             found.append("".join(cell["source"]))

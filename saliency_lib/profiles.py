@@ -32,9 +32,9 @@ def read_notebook(name: str) -> "nbformat.NotebookNode":
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
 
 
-def cells(name: str) -> list[dict]:
-    """The cells of a notebook as its file has them: a cell's source is a list of lines."""
-    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+def content(name: str) -> dict:
+    """A notebook as its file has it, read without Jupyter: a cell's source is a list of lines."""
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
 
 
 def parameters(name: str) -> dict:
@@ -45,7 +45,7 @@ def parameters(name: str) -> dict:
     ValueError
         If there is not exactly one such cell, or a value is not a literal.
     """
-    tagged = [cell for cell in cells(name) if "parameters" in cell["metadata"].get("tags", [])]
+    tagged = [cell for cell in content(name)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise ValueError(f"{name} has {len(tagged)} cells tagged 'parameters'; exactly one is needed")
     found = {}

@@ -1,6 +1,8 @@
 """Notebooks run in the order of their needs, only when stale, and a failure is shown and keeps what there is."""
 
 import json
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -115,6 +117,19 @@ def test_what_fails_without_a_kernel_is_shown(folder, tmp_path):
     failed = run(tmp_path, kernel=False)[1]
     assert failed.status == "failed" and failed.error.startswith("02_b failed with IndexError: list index out of range")
     assert "<02_b, piece 4>" in failed.error and "return [][x]" in failed.error and "02_b.log" in failed.error
+
+
+def test_a_script_needs_no_jupyter(folder, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('papermill', 'nbformat', 'nbclient', 'jupyter_client', 'ipykernel'): sys.modules[name] = None\n"
+        "import pathlib\nfrom saliency_lib import pipeline\n"
+        "values = pipeline.settings('quick', pipeline.select(None), {})\n"
+        f"for result in pipeline.run(values, pathlib.Path({str(tmp_path / 'build')!r}), kernel=False):\n"
+        "    sys.stdout.write(f'{result.status} {result.error}\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["executed", "executed"], done.stdout + done.stderr
 
 
 def test_solutions_are_no_part_of_the_script(folder):
