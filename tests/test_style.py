@@ -8,7 +8,7 @@ from saliency_lib.paths import PROJECT
 
 FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 FLOORS = {
-    0: ("paths", "randomness", "progress", "estimates", "rows", "executors", "channels", "data", "models"),
+    0: ("paths", "randomness", "progress", "estimates", "cache", "rows", "executors", "channels", "data", "models"),
     1: ("training", "members", "ensembles"),
     2: ("tracing", "attribution", "noisegrad", "dreams", "randomization", "downsampling"),
     3: ("moments", "snr", "similarity", "quality", "survey", "sweep"),

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saliency_lib.cache import cached
 from saliency_lib.data import embedded, folders, torchvision_sets
-from saliency_lib.data.cache import cached
 from saliency_lib.data.errors import DataError
 from saliency_lib.data.images import ImageData
 from saliency_lib.paths import data_root
