@@ -136,6 +136,7 @@ def test_an_archive_beside_the_data_is_never_unpacked(name, content, tmp_path, m
     """Only what torchvision has fetched itself and whose checksum is right is."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setattr("urllib.request._opener", None)  # that of the first call is kept for good, with its proxies
     root = tmp_path / "data"
     root.mkdir()
     tar(root, name, content)
