@@ -48,7 +48,8 @@ def overview(folder: Path = FIGURES) -> str:
         sizes = ", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(("dataset", "datasets")))
         profile = profile_of(run)
         command = f"`./run_all.sh --profile {profile} --only {name[:2]}`" if profile else "no profile any more"
-        where = f"{run['device']}, {run['threads']} threads, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
+        threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
+        where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
         lines.append(f"| {name[:2]} | {', '.join(_datasets(changed))} | {command}: {sizes} | {where} |")
     wanted = sorted({row["notebook"] for row in claims.all_claims().values()})
     missing = [name for name in profiles.notebooks() if name[:2] in wanted and name not in made]
