@@ -1,4 +1,4 @@
-"""Sphinx settings of the site; saliency_lib.site stages its pages and calls Sphinx."""
+"""Sphinx settings of the site; saliency_lib.book.site stages its pages and calls Sphinx."""
 
 from importlib import metadata
 
@@ -7,7 +7,7 @@ author = "the authors of the companion"
 version = release = metadata.version("saliency-companion")
 html_title = project
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "saliency_lib.site.mathml"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "saliency_lib.book.site.mathml"]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

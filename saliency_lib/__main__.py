@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from saliency_lib.paths import PROJECT, atomic, rows_root, store_root
+from saliency_lib.runtime.store import PROJECT, atomic, rows_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -90,8 +90,8 @@ def changes(words: list[str]) -> dict:
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks, print the table, and bring the README's verdicts up to date."""
-    from saliency_lib import pipeline, readme
-    from saliency_lib.paths import figures_root
+    from saliency_lib.book import pipeline, readme
+    from saliency_lib.runtime.store import figures_root
 
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def site(arguments: argparse.Namespace) -> int:
     """Build the HTML site of one profile and edition."""
-    from saliency_lib.site import build
+    from saliency_lib.book.site import build
 
     started = time.monotonic()
     folder = build(arguments.profile, arguments.edition)
@@ -132,8 +132,8 @@ def site(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
-    from saliency_lib import pipeline
-    from saliency_lib.check import compare
+    from saliency_lib.book import pipeline
+    from saliency_lib.book.compare import compare
 
     if arguments.set:
         raise ValueError("check compares with the committed figures, so it takes no --set")
@@ -200,7 +200,7 @@ def audit(words: list[str]) -> int:
     """Execute notebook 09 on the user's own networks; its options are the notebook's parameters."""
     import nbformat
 
-    from saliency_lib import pipeline, profiles
+    from saliency_lib.book import pipeline, profiles
 
     notebook = "09_audit_models"
     p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")

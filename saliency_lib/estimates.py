@@ -1,5 +1,6 @@
 """Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -119,3 +120,8 @@ def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
     if len(x) < 2 or not (y > 0).all():
         return float("nan")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or a dash for an unbounded value."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.randomness import LAYERS, derive, seeded
-from saliency_lib.tracing import bare, probe, sharing
+from saliency_lib.hooks import bare, probe, sharing
+from saliency_lib.runtime.seeds import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)

@@ -6,10 +6,11 @@ from functools import partial
 
 import torch
 
-from saliency_lib import ensembles, rows, snr, survey
+from saliency_lib import controls, ensembles, snr
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate, exponential, loglog_slope, student
-from saliency_lib.models.registry import CONVNET
+from saliency_lib.models.catalogue import CONVNET
+from saliency_lib.runtime import rows
 from saliency_lib.training import default_device
 
 # What :func:`fastest` chooses is what won in tests/benchmarks/joint_training.csv, for batches of 128. Fixed per kind of
@@ -68,7 +69,7 @@ def measure(spec: EnsembleSpec, n_images: int | None) -> dict[str, float | Estim
         "accuracy": student(ensemble.accuracies),
         "loss": sum(losses) / len(losses) if losses else math.nan,
         "seconds": ensemble.seconds,
-    } | survey.with_parts("power", [snr.power_mean(p) for p in (found.all, *found.without)])
+    } | controls.with_parts("power", [snr.power_mean(p) for p in (found.all, *found.without)])
 
 
 def run(
@@ -83,7 +84,7 @@ def run(
     n_images : int, optional
         As in :func:`measure`.
     executor : str
-        Where the cells are computed, as in :func:`saliency_lib.executors.get`.
+        Where the cells are computed, as in :func:`saliency_lib.runtime.executors.get`.
     """
     more = {"asked": n_images or "all", "code": rows.code("sweep"), "torch": torch.__version__}
     keyed = [(cell | {"ensemble": spec.key, "members": spec.n_members} | more, spec) for cell, spec in cells]
@@ -107,7 +108,7 @@ def contrast(rows: Mapping[Hashable, dict], statistic: Callable[[dict], float], 
     rows : dict
         ``{name: row}`` of :func:`run`, of ensembles with ``members`` members each.
     """
-    return exponential(survey.jointly(statistic, rows, members, "power"))
+    return exponential(controls.jointly(statistic, rows, members, "power"))
 
 
 def effect(rows: Mapping[Hashable, dict], above: Sequence, below: Sequence, members: int) -> Estimate:
@@ -128,4 +129,4 @@ def exponent(rows: Mapping[Hashable, dict], lines: Sequence[Mapping[float, Hasha
         return sum(slopes) / len(slopes) / 2  # power is the square of SNR
 
     used = {name: rows[name] for line in lines for name in line.values()}
-    return survey.jointly(mean_slope, used, members, "power")
+    return controls.jointly(mean_slope, used, members, "power")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saliency_lib.data import ImageData
 from saliency_lib.models.stacked import Stacked
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 # Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
 DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False}, "cuda": {"channels_last": True, "bfloat16": True}}

@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke(store, tmp_path_factory):
     """Every notebook executed at its smallest size, once for all tests: (folder of figures and build, results)."""
-    from saliency_lib import pipeline
+    from saliency_lib.book import pipeline
 
     folder, patch = tmp_path_factory.mktemp("smoke"), pytest.MonkeyPatch()
     patch.setenv("SALIENCY_FIGURES", str(folder))
@@ -59,7 +59,7 @@ def global_state_untouched():
 def tiny_net(seed: int = 0, **options):
     """A small trained-looking network in eval mode: the tests' stand-in for a member."""
     from saliency_lib import models
-    from saliency_lib.randomness import seeded
+    from saliency_lib.runtime.seeds import seeded
 
     with seeded(seed):
         return models.build(options.pop("name", "resnet_small"), 10, size=options.pop("size", 16), **options).eval()

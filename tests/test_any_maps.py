@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from saliency_lib import channels, estimates, quality, similarity, snr, survey
-from saliency_lib.moments import Moments
+from saliency_lib import channels, controls, estimates, quality, similarity, snr
+from saliency_lib.snr import Moments
 
 FINITE = st.one_of(
     st.floats(-1e6, 1e6, width=32),
@@ -101,12 +101,12 @@ def test_snr_does_not_follow_the_unit_of_maps(values):
 def test_a_survey_of_anything(values):
     if values.shape[1] < len(values):
         with pytest.raises(ValueError, match="members need as many different images"):
-            survey.mismatch(values)
+            controls.mismatch(values)
         return
-    row = survey._measured([values], 0).row()
+    row = controls._measured([values], 0).row()
     assert none_or_within([row["clipped"]], 0, 1)
     assert none_or_within([row["likeness"].value], -1, 1)
-    moved = survey.shift(values, 0)
+    moved = controls.shift(values, 0)
     assert torch.equal(moved.flatten(3).sort().values, values.flatten(3).sort().values), "only places change"
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from saliency_lib import attribution
 from saliency_lib.attribution import METHODS, attribute, passes
-from saliency_lib.randomness import INPUTS, derive
+from saliency_lib.hooks import hooked
+from saliency_lib.runtime.seeds import INPUTS, derive
 
 NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 STOCHASTIC = [name for name, method in METHODS.items() if method.stochastic]
@@ -78,7 +79,7 @@ def test_smoothgrad_and_vargrad_are_captums_with_the_same_noise(name, norm, meth
 def test_rise_is_the_weighted_mean_of_its_masks():
     net, (x, y) = tiny_net(), batch(2)
     seen = []
-    with passes.hooked([net], lambda _module, inputs, out: seen.append((inputs[0], out.softmax(1)))):
+    with hooked([net], lambda _module, inputs, out: seen.append((inputs[0], out.softmax(1)))):
         ours = attribution.rise(net, x[:1], y[:1], n_masks=30, cells=4, batch_size=7)
     shown, p = (torch.cat([part[k] for part in seen[-5:]]) for k in (0, 1))
     masks = (shown / x[:1]).mean(1, keepdim=True)  # what was multiplied, of the image itself
@@ -253,7 +254,7 @@ def test_the_registry_counts_passes_truly(name):
         if out.requires_grad:
             out.register_hook(lambda grad: backwards.append(len(grad)))
 
-    with passes.hooked([net], after):
+    with hooked([net], after):
         entry.function(net, x, y, **size)
     once = {"deeplift": 1, "deeplift_shap": 10}.get(name, 0)  # references pass once, however many images there are
     assert sum(forwards) == entry.forwards * len(x) + once
@@ -341,7 +342,7 @@ def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monk
     whole, largest = attribute("integrated_gradients", net, x, y), []
     three = 2 * 3 * passes.bytes_per_image(net, x[:1])
     monkeypatch.setattr(passes, "free_memory", lambda device: three)
-    with passes.hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
+    with hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
         again = attribute("integrated_gradients", net, x, y)
     assert max(largest) <= 3
     torch.testing.assert_close(again, whole, rtol=1e-3, atol=1e-6)

@@ -19,7 +19,7 @@ from torch import nn
 
 from saliency_lib import __main__ as cli
 from saliency_lib import audit, snr
-from saliency_lib.audit import Problems, networks, words
+from saliency_lib.audit import Problems, networks, sentences
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
 
@@ -298,7 +298,7 @@ intervals = st.tuples(*[st.floats(0, 9)] * 3).map(sorted).map(lambda v: Estimate
 
 @given(st.dictionaries(st.sampled_from("abcde"), intervals, min_size=1))
 def test_only_methods_whose_intervals_are_apart_are_ranked(estimates):
-    found = words.ranked(estimates)
+    found = sentences.ranked(estimates)
     for above, below in found:
         assert estimates[above].low > estimates[below].high
     apart = sum(estimates[a].low > estimates[b].high for a in estimates for b in estimates)
@@ -306,10 +306,10 @@ def test_only_methods_whose_intervals_are_apart_are_ranked(estimates):
 
 
 def test_seeds_needed_follow_the_interval():
-    assert words.seeds_needed(Estimate(0.5, 0.4, 1.0), 2.0) == "16 [4, 25]"
-    assert words.seeds_needed(Estimate(0.5, 0.0, 1.0), 2.0) == "16 [4, any number]"
-    assert words.seeds_needed(Estimate(0.0, 0.0, 0.1), 1.0) == "no number [100, any number]"
-    assert words.seeds_needed(Estimate(0.5, -math.inf, math.inf), 2.0) == "16 (no interval)"
+    assert sentences.seeds_needed(Estimate(0.5, 0.4, 1.0), 2.0) == "16 [4, 25]"
+    assert sentences.seeds_needed(Estimate(0.5, 0.0, 1.0), 2.0) == "16 [4, any number]"
+    assert sentences.seeds_needed(Estimate(0.0, 0.0, 0.1), 1.0) == "no number [100, any number]"
+    assert sentences.seeds_needed(Estimate(0.5, -math.inf, math.inf), 2.0) == "16 (no interval)"
 
 
 UNKNOWN = Estimate(0.9, -math.inf, math.inf)
@@ -321,16 +321,16 @@ def heard(low, high, null=(0.0, 0.0)):
 
 def test_words_on_noise():
     found = {"a": heard(0.5, 0.7), "b": heard(0.6, 0.9)}
-    said = list(words.of_noise(found, 3, 2))
+    said = list(sentences.of_noise(found, 3, 2))
     assert "over the 3 networks" in said[2] and "not ranked, since all intervals overlap. Three networks" in said[3]
     assert "average this many networks: 12 [9, 16]" in said[0]
     found["c"] = heard(2, 3, (1.9, 2.5))
-    said = list(words.of_noise(found, 8, 2))
+    said = list(sentences.of_noise(found, 8, 2))
     assert said[-1] == "Intervals that do not overlap: c above a; c above b. No other two methods are ranked."
     assert "no message with a place" in said[2] and "average" not in said[2], "no number for what is not shown"
-    two = list(words.of_noise({"a": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN), "b": heard(1, 2)}, 2, 2))
+    two = list(sentences.of_noise({"a": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN), "b": heard(1, 2)}, 2, 2))
     assert "nothing can be concluded" in two[0] and "three networks at least" in two[-1]
-    copies = list(words.of_noise({"a": heard(0.5, 0.7)}, 8, 2, copies=True))
+    copies = list(sentences.of_noise({"a": heard(0.5, 0.7)}, 8, 2, copies=True))
     assert len(copies) == 1 and "cannot be told" in copies[0] and "average" not in copies[0]
 
 
@@ -341,23 +341,25 @@ def test_words_on_random_weights():
         e(0.5, 0.4, 0.6): "cannot tell.", UNKNOWN: "nothing can be concluded.", None: "would keep.",
     }  # fmt: skip
     for control, ending in endings.items():
-        sentence, units = words.of_random(one, {"m": control}, "4 networks")
+        sentence, units = sentences.of_random(one, {"m": control}, "4 networks")
         assert sentence.endswith(ending) and units.endswith("over 4 networks.")
-    assert "do not" in next(words.of_random(one, {"m": e(0.2, 0.1, 0.3)}, ""))
-    assert words.within(e(0.3, -3.7, 4.4)) == e(0.3, -1, 1) and words.within(UNKNOWN) == UNKNOWN
+    assert "do not" in next(sentences.of_random(one, {"m": e(0.2, 0.1, 0.3)}, ""))
+    assert sentences.within(e(0.3, -3.7, 4.4)) == e(0.3, -1, 1) and sentences.within(UNKNOWN) == UNKNOWN
 
 
 def test_words_on_patterns_and_agreement():
     e = Estimate
-    assert "no convolution of stride two" in next(words.of_checkerboard({}, ""))
-    assert "look at the maps" in next(words.of_checkerboard({"conv": e(1.5, 0.9, 2)}, "networks"))
-    assert "conv has 1.5 [1.1, 2]" in next(words.of_checkerboard({"conv": e(1.5, 1.1, 2)}, "networks"))
+    assert "no convolution of stride two" in next(sentences.of_checkerboard({}, ""))
+    assert "look at the maps" in next(sentences.of_checkerboard({"conv": e(1.5, 0.9, 2)}, "networks"))
+    assert "conv has 1.5 [1.1, 2]" in next(sentences.of_checkerboard({"conv": e(1.5, 1.1, 2)}, "networks"))
     tossed = torch.randn(3, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert "read no pixel" in next(words.of_agreement({"m": audit.agreement(tossed)}))
+    assert "read no pixel" in next(sentences.of_agreement({"m": audit.agreement(tossed)}))
     same = tossed[:1].expand(8, -1, -1, -1, -1)
-    assert "on 100% of the pixels, about 1% of these by luck" in next(words.of_agreement({"m": audit.agreement(same)}))
-    assert "above the map's own mean" in next(words.of_agreement({"m": audit.agreement(same, signed=False)}))
-    copies = list(words.of_agreement({"m": audit.agreement(same)}, copies=True))
+    assert "on 100% of the pixels, about 1% of these by luck" in next(
+        sentences.of_agreement({"m": audit.agreement(same)})
+    )
+    assert "above the map's own mean" in next(sentences.of_agreement({"m": audit.agreement(same, signed=False)}))
+    copies = list(sentences.of_agreement({"m": audit.agreement(same)}, copies=True))
     assert len(copies) == 1 and "little of another training" in copies[0] and "luck" not in copies[0]
 
 

@@ -14,9 +14,11 @@ from conftest import batch, tiny_net
 from PIL import Image
 from safetensors.torch import save_file
 
-from saliency_lib import attribution, data, members, profiles
+from saliency_lib import attribution, data
 from saliency_lib.audit.networks import weights
+from saliency_lib.book import profiles
 from saliency_lib.data.folders import decode
+from saliency_lib.ensembles import members
 
 
 def file(name: str, content: bytes):

@@ -13,7 +13,7 @@ from zennit.core import BasicHook, Composite
 
 from saliency_lib import attribution, models
 from saliency_lib.attribution import layers
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from saliency_lib.check import compare, flatten
+from saliency_lib.book.compare import compare, flatten
 
 BASE = {
     "numbers": {

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from saliency_lib import claims, papers, profiles, readme
-from saliency_lib.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE, Quantity, judge
+from saliency_lib.book import claims, papers, profiles, readme
+from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE, Quantity, judge
 from saliency_lib.estimates import Estimate
-from saliency_lib.paths import PROJECT
+from saliency_lib.runtime.store import PROJECT
 
 QUICK = PROJECT / "figures" / "quick"
 

@@ -17,8 +17,9 @@ import pytest
 import torch
 from conftest import batch, tiny_net
 
-from saliency_lib import ensembles, executors, snr, survey
+from saliency_lib import controls, ensembles, snr
 from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.runtime import executors
 from saliency_lib.training import Recipe
 
 distributed = pytest.importorskip("distributed")
@@ -84,7 +85,7 @@ def test_merged_statistics_are_those_of_serial(cluster, one_thread):
         torch.testing.assert_close(one.noise, other.noise, rtol=1e-6, atol=0)
     assert here.sizes == there.sizes == (2, 2, *[1] * 8)
     assert forgotten(cluster), "workers forget maps and moments"
-    one, other = (survey.survey(method, nets, images, targets, executor=name).row() for name in ("serial", cluster))
+    one, other = (controls.survey(method, nets, images, targets, executor=name).row() for name in ("serial", cluster))
     assert one.keys() == other.keys() and one["debiased"].value == pytest.approx(other["debiased"].value, rel=1e-6)
 
 
@@ -279,7 +280,7 @@ def test_members_are_shared_through_a_store(url, tmp_path, monkeypatch):
 WATCHED = """
 import os
 os.environ.pop("SALIENCY_QUIET", None)
-from saliency_lib import executors
+from saliency_lib.runtime import executors
 print(sorted(dict(executors.get(ADDRESS).map(abs, range(-3, 0))).values()))
 """
 

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from saliency_lib import data
 from saliency_lib.data import embedded, torchvision_sets
-from saliency_lib.paths import store_root
+from saliency_lib.runtime.store import store_root
 
 
 def pictures(folder, split, classes=("a", "b", "c"), n=6, size=(40, 30), mode="RGB"):

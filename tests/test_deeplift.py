@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from saliency_lib import attribution
-from saliency_lib.attribution.passes import hooked
-from saliency_lib.randomness import seeded
+from saliency_lib.hooks import hooked
+from saliency_lib.runtime.seeds import seeded
 
 NETS = [
     ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None),

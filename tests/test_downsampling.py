@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from saliency_lib import attribution, models
 from saliency_lib.attribution import layers
 from saliency_lib.downsampling import BilinearSurrogate, mean_of_rolls, smooth_backward, smooth_forward, strided_convs
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 HOOKS = pytest.mark.parametrize("smooth", [smooth_backward, smooth_forward])
 

@@ -16,8 +16,8 @@ from torch.utils.hooks import RemovableHandle
 from saliency_lib.dreams import dream, objectives, param, render, transform, views
 from saliency_lib.dreams.interrupts import held
 from saliency_lib.noisegrad import perturbed
-from saliency_lib.progress import progress
-from saliency_lib.randomness import WEIGHTS, derive, seeded
+from saliency_lib.runtime.progress import progress
+from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
 SHORT = {"size": 24, "mean": MEAN, "std": STD, "steps": 3}

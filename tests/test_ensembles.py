@@ -13,8 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from saliency_lib import ensembles, members, training
-from saliency_lib.ensembles import EnsembleSpec, getting
+from saliency_lib import ensembles, training
+from saliency_lib.ensembles import EnsembleSpec, getting, members
 from saliency_lib.training import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64)

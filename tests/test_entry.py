@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from saliency_lib import __main__ as cli
-from saliency_lib.paths import PROJECT, atomic, data_root
+from saliency_lib.runtime.store import PROJECT, atomic, data_root
 
 TOOLS = ("bash", "cat", "cksum", "awk", "df", "dirname", "mkdir", "tail", "grep", "rm", "sh")
 

@@ -9,7 +9,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from saliency_lib.paths import PROJECT
+from saliency_lib.runtime.store import PROJECT
 
 CONDA_NAMES = {"pytorch": "torch"}
 

@@ -10,8 +10,9 @@ import psutil
 import pytest
 import torch
 
-from saliency_lib import ensembles, executors
+from saliency_lib import ensembles
 from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.runtime import executors
 from saliency_lib.training import Recipe
 
 
@@ -114,7 +115,7 @@ def workers(process):
 
 KILLED = """
 import time
-from saliency_lib import executors
+from saliency_lib.runtime import executors
 if __name__ == "__main__":
     next(executors.get("processes").map(time.sleep, [0.01, 60]))
     print("ready", flush=True)
@@ -132,7 +133,7 @@ def test_processes_end_with_a_parent_that_is_killed(tmp_path):
 
 INTERRUPTED = """
 import signal, time
-from saliency_lib import executors
+from saliency_lib.runtime import executors
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     try:

@@ -19,11 +19,13 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from saliency_lib import ensembles, paths, pipeline, plotting, profiles, snr
+from saliency_lib import ensembles, snr
+from saliency_lib.book import pipeline, plotting, profiles
+from saliency_lib.book.site import building
 from saliency_lib.ensembles import EnsembleSpec
-from saliency_lib.paths import atomic, locked
-from saliency_lib.rows import Rows
-from saliency_lib.site import building
+from saliency_lib.runtime import store
+from saliency_lib.runtime.rows import Rows
+from saliency_lib.runtime.store import atomic, locked
 from saliency_lib.training import Recipe
 
 SPEC = EnsembleSpec("digits", "convnet-w4-d2-max", 4, Recipe(epochs=2, batch_size=32), n_train=400, n_val=40)
@@ -34,7 +36,9 @@ KILLS = {"work": 35, "site": 15}
 def processes():
     """Processes that begin with the library imported, so that they can be started and killed by the dozen."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["saliency_lib.snr", "saliency_lib.site", "saliency_lib.plotting", __name__])
+    context.set_forkserver_preload(
+        ["saliency_lib.snr", "saliency_lib.book.site", "saliency_lib.book.plotting", __name__]
+    )
     return context
 
 
@@ -220,7 +224,7 @@ def test_a_folder_of_somebody_else_gets_a_sentence(use, tmp_path):
 
 
 def test_waiting_for_another_run_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "SAID_AFTER", 0.05)
+    monkeypatch.setattr(store, "SAID_AFTER", 0.05)
     held, let_go = threading.Event(), threading.Event()
 
     def another():

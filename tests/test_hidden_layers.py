@@ -10,7 +10,7 @@ from torch import nn
 
 from saliency_lib import attribution
 from saliency_lib.attribution import layers
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 METHODS = ["input_gradient", "integrated_gradients", "deeplift"]
 EACH = pytest.mark.parametrize("method", METHODS)

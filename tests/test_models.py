@@ -7,8 +7,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from saliency_lib import models
-from saliency_lib.models.parts import ACTIVATIONS, NORMS
-from saliency_lib.randomness import seeded
+from saliency_lib.models.blocks import ACTIVATIONS, NORMS
+from saliency_lib.runtime.seeds import seeded
 
 ALL = (*models.NAMES, "convnet-w4-d3-max", "convnet-w4-d1-none", "convnet-w4-d2-avg")
 

@@ -14,7 +14,7 @@ from torch import nn
 from saliency_lib import attribution, noisegrad
 from saliency_lib.attribution import METHODS, smooth
 from saliency_lib.noisegrad import accuracy_drop, choose_sigma, fusiongrad, perturbed, variants
-from saliency_lib.randomness import INPUTS, WEIGHTS, derive, seeded
+from saliency_lib.runtime.seeds import INPUTS, WEIGHTS, derive, seeded
 
 NG = noisegrad.noisegrad
 

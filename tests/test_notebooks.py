@@ -6,7 +6,7 @@ import statistics
 import nbformat
 import pytest
 
-from saliency_lib import claims, pipeline, profiles
+from saliency_lib.book import claims, pipeline, profiles
 
 BOOKS = profiles.notebooks()
 
@@ -62,7 +62,7 @@ def test_all_run_at_smoke_and_make_their_figures(smoke):
 
 def test_committed_numbers_come_from_the_current_parameters():
     """Figures of quick were made with the parameters that quick has now, wherever they were computed."""
-    from saliency_lib.paths import PROJECT
+    from saliency_lib.runtime.store import PROJECT
 
     for name, values in profiles.load("quick").items():
         for path in (PROJECT / "figures" / "quick").glob(f"{name[:2]}_*.json"):

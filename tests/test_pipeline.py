@@ -7,12 +7,12 @@ import sys
 import nbformat
 import pytest
 
-from saliency_lib import pipeline, plain, profiles
+from saliency_lib.book import pipeline, profiles, script
 
 FIGURE = """
 import matplotlib; matplotlib.use("agg")
 import matplotlib.pyplot as plt
-from saliency_lib import plotting
+from saliency_lib.book import plotting
 run = plotting.start("{name}", globals())
 plotting.save_figure(plt.figure(), "{figure}", run, alt="", paper="", numbers={{"n": n}})
 """
@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path / "figures"))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "sitecustomize.py").write_text(
-        f"import pathlib, saliency_lib.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n"
+        f"import pathlib, saliency_lib.book.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n"
     )
     return books
 
@@ -137,7 +137,7 @@ def test_solutions_are_no_part_of_the_script(folder):
     book = nbformat.read(folder / "02_b.ipynb", as_version=4)
     book.cells[2].metadata["tags"] = ["solution"]
     nbformat.write(book, folder / "02_b.ipynb")
-    variables = plain.run("02_b", {"n": 7, "profile": "custom"})
+    variables = script.run("02_b", {"n": 7, "profile": "custom"})
     assert (variables["x"], variables["n"], variables["profile"]) == (7, 7, "custom")
 
 

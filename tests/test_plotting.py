@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_lib import plotting
 from saliency_lib.attribution import METHODS
+from saliency_lib.book import plotting
 from saliency_lib.estimates import Estimate
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from saliency_lib import attribution, noisegrad, quality
 from saliency_lib.channels import abs_sum, total
 from saliency_lib.quality import faithfulness_correlation, gini, max_sensitivity, ranking_auc, relevance_rank_accuracy
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 
 def maps_and_masks(n=12, size=16, seed=0, share=0.3):

@@ -7,7 +7,7 @@ from conftest import batch, tiny_net
 from saliency_lib import attribution, noisegrad, quality
 from saliency_lib.channels import abs_sum
 from saliency_lib.quality.criteria import Noise, criteria, localisation, noisy_maps, robustness
-from saliency_lib.randomness import WEIGHTS, derive
+from saliency_lib.runtime.seeds import WEIGHTS, derive
 
 SIGMA = 0.3
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
 from saliency_lib.quality import deletion, insertion
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 BOTH = pytest.mark.parametrize("metric", [insertion, deletion])
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from saliency_lib import attribution, randomization
 from saliency_lib.randomization import cascading, independent, layers
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 BOTH = pytest.mark.parametrize("steps", [cascading, independent])
 

@@ -7,7 +7,8 @@ from operator import getitem
 import pytest
 import torch
 
-from saliency_lib import data, pipeline
+from saliency_lib import data
+from saliency_lib.book import pipeline
 
 pytestmark = pytest.mark.slow
 COUNTS = {

@@ -6,9 +6,9 @@ import multiprocessing
 import pandas as pd
 import pytest
 
-from saliency_lib import rows
 from saliency_lib.estimates import Estimate
-from saliency_lib.rows import Rows
+from saliency_lib.runtime import rows
+from saliency_lib.runtime.rows import Rows
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import nbformat
 import pytest
 from docutils.utils.math import MathError
 
-from saliency_lib import claims, pipeline, profiles, site
-from saliency_lib.paths import PROJECT
-from saliency_lib.site import books, building, pages
-from saliency_lib.site.mathml import mathml
+from saliency_lib.book import claims, pipeline, profiles, site
+from saliency_lib.book.site import books, building, pages
+from saliency_lib.book.site.mathml import mathml
+from saliency_lib.runtime.store import PROJECT
 
 QUICK = PROJECT / "figures" / "quick"
 

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from saliency_lib import attribution, data
-from saliency_lib.attribution import superpixels, surrogates
+from saliency_lib.attribution import lime_shap, superpixels
+from saliency_lib.attribution.lime_shap import draw_coalitions
 from saliency_lib.attribution.superpixels import superpixels as segment
-from saliency_lib.attribution.surrogates import draw_coalitions
 
 NETS = [("resnet_small", None), ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch")]
 
@@ -49,19 +49,19 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver,
     for image, target in zip(x, y):
         segments = segment(image, 20)
         k, seen = int(segments.max()) + 1, {}
-        original = surrogates.fit_lime
+        original = lime_shap.fit_lime
 
         def spy(masks, *args, original=original, seen=seen):
             seen["masks"] = masks
             return original(masks, *args)
 
-        surrogates.fit_lime = spy
+        lime_shap.fit_lime = spy
         try:
             maps = attribution.lime(
                 net, image[None], target[None], n_samples=n, n_segments=20, solver=solver, alpha=alpha
             )
         finally:
-            surrogates.fit_lime = original
+            lime_shap.fit_lime = original
 
         def weight(_input, _perturbed, mask, **_options):
             shown = mask.sum().item()
@@ -118,7 +118,7 @@ def test_kernel_shap_of_six_superpixels_is_exact(monkeypatch):
     net, (x, y) = tiny_net(), batch(1)
     segments = torch.arange(16).div(6, rounding_mode="floor")[:, None] * 2 + (torch.arange(16) >= 8)[None]
     assert segments.unique().tolist() == list(range(6))
-    monkeypatch.setattr(surrogates, "superpixels", lambda image, n: segments)
+    monkeypatch.setattr(lime_shap, "superpixels", lambda image, n: segments)
 
     def value(shown):
         keep = torch.from_numpy(shown)[segments]
@@ -202,7 +202,7 @@ def test_superpixels_cover_the_image_and_are_forgotten_in_time(channels, monkeyp
 
 def test_one_superpixel_takes_all(monkeypatch):
     net, (x, y) = tiny_net(), batch(1)
-    monkeypatch.setattr(surrogates, "superpixels", lambda image, n: torch.zeros(16, 16, dtype=torch.int64))
+    monkeypatch.setattr(lime_shap, "superpixels", lambda image, n: torch.zeros(16, 16, dtype=torch.int64))
     ours = attribution.kernel_shap(net, x, y, n_samples=8)
     expected = (net(x) - net(torch.zeros_like(x)))[0, y[0]]
     torch.testing.assert_close(ours, expected.detach().expand_as(ours))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_lib import ensembles, snr, survey, sweep
+from saliency_lib import controls, ensembles, snr, sweep
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.training import Recipe, default_device
@@ -82,7 +82,7 @@ def test_rows_depend_on_the_number_of_images_and_members():
 def made(value, jitter=0.0, members=8, seed=0):
     """A row with a known squared SNR, and parts that scatter around it."""
     noise = np.random.default_rng(seed).normal(0, jitter, members)
-    return survey.with_parts("power", [value**2, *(value**2 * np.exp(noise))])
+    return controls.with_parts("power", [value**2, *(value**2 * np.exp(noise))])
 
 
 def test_effects_of_known_rows():
@@ -107,7 +107,7 @@ def test_the_interval_of_an_effect_is_the_jackknife_of_its_logarithm():
 
 
 def test_noise_without_signal_gives_no_effect_and_no_crash():
-    rows = {"a": made(2.0), "b": survey.with_parts("power", [-0.1] * 9)}
+    rows = {"a": made(2.0), "b": controls.with_parts("power", [-0.1] * 9)}
     for estimate in (sweep.effect(rows, ["a"], ["b"], 8), sweep.exponent(rows, [{4: "a", 8: "b"}], 8)):
         assert math.isnan(estimate.value) and estimate[1:] == (-math.inf, math.inf)
     assert isinstance(sweep.effect(rows, ["a"], [], 8), Estimate)

@@ -9,7 +9,7 @@ from torch import nn
 
 from saliency_lib import data, models, training
 from saliency_lib.models.stacked import Stacked
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
 TINY = "convnet-w4-d1-max"

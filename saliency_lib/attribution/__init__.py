@@ -4,11 +4,11 @@ from saliency_lib.attribution.cam import gradcam
 from saliency_lib.attribution.deeplift import deeplift, deeplift_shap
 from saliency_lib.attribution.gradients import gradient_x_input, input_gradient, probability_gradient
 from saliency_lib.attribution.guided import guided_backprop, guided_gradcam
+from saliency_lib.attribution.integrated import gradient_shap, integrated_gradients
+from saliency_lib.attribution.lime_shap import kernel_shap, lime
 from saliency_lib.attribution.masking import occlusion, rise
-from saliency_lib.attribution.paths import gradient_shap, integrated_gradients
 from saliency_lib.attribution.registry import METHODS, Method, attribute
 from saliency_lib.attribution.smoothing import smooth, smoothgrad, smoothgrad_ig, vargrad
-from saliency_lib.attribution.surrogates import kernel_shap, lime
 
 __all__ = [
     "METHODS",

@@ -8,7 +8,8 @@ from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
 from saliency_lib.attribution.cam import gradcam
-from saliency_lib.attribution.passes import hooked, in_batches
+from saliency_lib.attribution.passes import in_batches
+from saliency_lib.hooks import hooked
 
 
 def _rectifiers(output: Tensor) -> list:

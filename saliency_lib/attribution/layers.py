@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.passes import hooked
+from saliency_lib.hooks import hooked
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Linear)
 CONVOLUTIONAL = (nn.Conv2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.ReLU, nn.Softplus, nn.GELU, nn.Tanh, nn.Identity)

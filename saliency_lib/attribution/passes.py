@@ -7,13 +7,10 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from saliency_lib.hooks import device_of, hooked, leaves
+
 PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
-
-
-def device_of(model: nn.Module, images: Tensor) -> torch.device:
-    """Where the model is; where the images are, for one without parameters."""
-    return next((p.device for p in model.parameters()), images.device)
 
 
 def check(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> None:
@@ -39,24 +36,6 @@ def check(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | N
         raise ValueError("the images hold values that are not finite; look at how they were normalised")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"a batch holds at least one image, not batch_size={batch_size}")
-
-
-@contextmanager
-def hooked(modules: list[nn.Module], hook: Callable):
-    """``hook(module, inputs, output)`` after each forward pass of the modules, inside the block only."""
-    handles = []
-    try:
-        for module in modules:
-            handles.append(module.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def leaves(model: nn.Module) -> list[nn.Module]:
-    """Modules without modules inside."""
-    return [module for module in model.modules() if not any(module.children())]
 
 
 def bytes_per_image(model: nn.Module, image: Tensor) -> int:

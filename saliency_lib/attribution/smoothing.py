@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.attribution.gradients import input_gradient
+from saliency_lib.attribution.integrated import integrated_gradients
 from saliency_lib.attribution.passes import check, fitting
-from saliency_lib.attribution.paths import integrated_gradients
-from saliency_lib.randomness import INPUTS, derive
+from saliency_lib.runtime.seeds import INPUTS, derive
 
 SIGMA = 0.15  # of each image's range; Smilkov et al. and Bykov et al. name 10 to 20 %
 

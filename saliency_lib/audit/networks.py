@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from saliency_lib.attribution.passes import logits
-from saliency_lib.members import digest
+from saliency_lib.ensembles.members import digest
 from saliency_lib.noisegrad import choose_sigma, perturbed
-from saliency_lib.randomness import WEIGHTS, derive, seeded
+from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
 WRAPPED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from saliency_lib import similarity
 from saliency_lib.attribution import attribute
 from saliency_lib.downsampling import strided_convs
+from saliency_lib.hooks import bare
 from saliency_lib.quality import checkerboard_power
 from saliency_lib.randomization import cascading, own_initialiser, truncated_normal
-from saliency_lib.randomness import LAYERS, derive
-from saliency_lib.tracing import bare
+from saliency_lib.runtime.seeds import LAYERS, derive
 
 MEASURES = ("absolute rank correlation", "rank correlation")
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency_lib.cache import cached
 from saliency_lib.data import embedded, folders, torchvision_sets
 from saliency_lib.data.errors import DataError
 from saliency_lib.data.images import ImageData
-from saliency_lib.paths import data_root
+from saliency_lib.runtime.cache import cached
+from saliency_lib.runtime.store import data_root
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

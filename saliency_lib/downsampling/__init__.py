@@ -5,7 +5,13 @@ places. ``smooth_backward`` averages the gradients of such layers over shifts, `
 ``BilinearSurrogate`` replaces the layers by trained ones without strides.
 """
 
-from saliency_lib.downsampling.hooks import StridedConv, mean_of_rolls, smooth_backward, smooth_forward, strided_convs
+from saliency_lib.downsampling.remedies import (
+    StridedConv,
+    mean_of_rolls,
+    smooth_backward,
+    smooth_forward,
+    strided_convs,
+)
 from saliency_lib.downsampling.surrogate import BilinearPath, BilinearSurrogate
 
 __all__ = [

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.passes import device_of, hooked
-from saliency_lib.downsampling.hooks import touched
-from saliency_lib.members import digest
-from saliency_lib.paths import atomic
-from saliency_lib.randomness import derive, seeded
+from saliency_lib.downsampling.remedies import touched
+from saliency_lib.ensembles.members import digest
+from saliency_lib.hooks import device_of, hooked
+from saliency_lib.runtime.seeds import derive, seeded
+from saliency_lib.runtime.store import atomic
 
 
 class BilinearPath(nn.Module):

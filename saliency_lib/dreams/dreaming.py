@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, device_of, logits
+from saliency_lib.attribution.passes import check, logits
 from saliency_lib.dreams.interrupts import held
 from saliency_lib.dreams.quietly import objectives, param, render, transform
 from saliency_lib.dreams.visits import Mean, Recorder, Visits
-from saliency_lib.progress import progress
-from saliency_lib.randomness import seeded
+from saliency_lib.hooks import device_of
+from saliency_lib.runtime.progress import progress
+from saliency_lib.runtime.seeds import seeded
 
 
 def dream(

@@ -6,9 +6,9 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import device_of, hooked
+from saliency_lib.hooks import device_of, hooked
 from saliency_lib.noisegrad import perturbed
-from saliency_lib.randomness import MEMBERS, WEIGHTS, derive
+from saliency_lib.runtime.seeds import MEMBERS, WEIGHTS, derive
 
 
 class Recorder(nn.Module):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
-from saliency_lib import members
-from saliency_lib.ensembles import sharing
+from saliency_lib.ensembles import members, sharing
 from saliency_lib.ensembles.spec import VERSION, EnsembleSpec, build
-from saliency_lib.paths import atomic, store_root
+from saliency_lib.runtime.store import atomic, store_root
 
 
 def folder_of(spec: EnsembleSpec) -> Path:

@@ -16,12 +16,13 @@ import torchvision
 from filelock import Timeout
 from torch import nn
 
-from saliency_lib import executors, members, training
-from saliency_lib.ensembles import files, sharing
+from saliency_lib import training
+from saliency_lib.ensembles import files, members, sharing
 from saliency_lib.ensembles.files import Ensemble, folder_of, member_path, snapshot_path
 from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
-from saliency_lib.paths import locked
-from saliency_lib.progress import progress
+from saliency_lib.runtime import executors
+from saliency_lib.runtime.progress import progress
+from saliency_lib.runtime.store import locked
 
 PATIENCE = 20  # rounds of waiting for another process, about 40 s, before it is said
 
@@ -143,8 +144,8 @@ def _failed(spec: EnsembleSpec, failures: list[tuple[list[int], BaseException]])
 def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     """The ensemble of ``spec``, training only the members that are missing or corrupt.
 
-    ``executor`` is as in :func:`saliency_lib.executors.get`. On workers elsewhere, members reach this machine through
-    a folder in common (``SALIENCY_STORE``) or a store that fsspec knows (``SALIENCY_MEMBERS``).
+    ``executor`` is as in :func:`saliency_lib.runtime.executors.get`. On workers elsewhere, members reach this machine
+    through a folder in common (``SALIENCY_STORE``) or a store that fsspec knows (``SALIENCY_MEMBERS``).
 
     Raises
     ------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 
-from saliency_lib.paths import writing
+from saliency_lib.runtime.store import writing
 
 
 def _place(folder: Path, path: Path) -> tuple[fsspec.AbstractFileSystem, str] | None:

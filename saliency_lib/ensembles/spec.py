@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
-from saliency_lib import data, models, paths, training
-from saliency_lib.randomness import derive, seeded
+from saliency_lib import data, models, training
+from saliency_lib.runtime import store
+from saliency_lib.runtime.seeds import derive, seeded
 from saliency_lib.training import Recipe
 
 VERSION = 1  # raise when the same spec would train to other weights: networks, data or training have changed
@@ -89,7 +90,7 @@ def _load(name: str, split: str, n: int | None, size: int | None, root: Path) ->
 
 def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
     """Training and validation images of the spec, on the CPU."""
-    root = paths.data_root()
+    root = store.data_root()
     return (
         _load(spec.dataset, "train", spec.n_train, spec.size, root),
         _load(spec.dataset, "val", spec.n_val, spec.size, root),

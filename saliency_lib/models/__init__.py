@@ -1,5 +1,5 @@
 """Networks by name: ``build(name, num_classes)``; every activation is a module of its own, used once."""
 
-from saliency_lib.models.registry import NAMES, build
+from saliency_lib.models.catalogue import NAMES, build
 
 __all__ = ["NAMES", "build"]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from saliency_lib.models.parts import he_init, in_channels
+from saliency_lib.models.blocks import he_init, in_channels
 
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from saliency_lib.attribution.passes import check, fitting, logits
 from saliency_lib.estimates import Estimate, over_members
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, perturbed
-from saliency_lib.randomness import LEVELS, derive
+from saliency_lib.runtime.seeds import LEVELS, derive
 
 LEAST, MOST = 1e-6, 100.0  # of a sigma that is looked at
 

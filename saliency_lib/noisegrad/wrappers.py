@@ -9,7 +9,7 @@ from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.registry import resolve
 from saliency_lib.attribution.smoothing import SIGMA, smooth
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, check_noise, perturbed
-from saliency_lib.randomness import WEIGHTS, derive
+from saliency_lib.runtime.seeds import WEIGHTS, derive
 
 
 def noisegrad(

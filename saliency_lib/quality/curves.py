@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from saliency_lib.attribution.passes import check, device_of, fitting, logits
+from saliency_lib.attribution.passes import check, fitting, logits
+from saliency_lib.hooks import device_of
 
 
 def insertion(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.attribution.passes import check, fitting, scores
-from saliency_lib.randomness import SUBSETS, derive
+from saliency_lib.runtime.seeds import SUBSETS, derive
 from saliency_lib.similarity import pearson
 
 

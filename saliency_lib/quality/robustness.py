@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.registry import resolve
 from saliency_lib.channels import abs_sum
-from saliency_lib.randomness import NUDGES, REDRAWS, derive
+from saliency_lib.runtime.seeds import NUDGES, REDRAWS, derive
 
 
 def max_sensitivity(

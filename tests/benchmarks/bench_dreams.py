@@ -11,7 +11,7 @@ from conftest import as_it_comes
 
 from saliency_lib import models
 from saliency_lib.dreams import dream, param, render, transform
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 MEAN, STD, SIZE = torch.tensor([0.5] * 3), torch.tensor([0.25] * 3), 64
 

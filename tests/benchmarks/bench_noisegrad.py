@@ -9,7 +9,7 @@ from conftest import as_it_comes
 
 from saliency_lib import attribution, models, noisegrad, quality
 from saliency_lib.channels import abs_sum
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 N_DRAWS, N_RUNS, N_NUDGES = 25, 5, 2
 

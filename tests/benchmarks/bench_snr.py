@@ -6,7 +6,7 @@ import time
 import torch
 
 from saliency_lib import data, models, snr
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 
 def test_cost_of_measuring(capsys):

@@ -15,8 +15,9 @@ from bench_training import usual as one_network
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from saliency_lib import data, executors, models, sweep, training
-from saliency_lib.randomness import seeded
+from saliency_lib import data, models, sweep, training
+from saliency_lib.runtime import executors
+from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
 CELLS = [(pool, activation) for pool in ("none", "max") for activation in ("none", "relu")]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from saliency_lib import data, models, training
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 
 class Usual(Dataset):

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from saliency_lib import executors, models, training
+from saliency_lib import models, training
 from saliency_lib.data import ImageData
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime import executors
+from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe, default_device
 
 TABLE = Path(__file__).with_name("joint_training.csv")

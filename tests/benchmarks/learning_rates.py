@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 
 from saliency_lib import data, models, training
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
 
 TABLE = Path(__file__).with_name("learning_rates.csv")
 RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)

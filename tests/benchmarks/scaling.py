@@ -12,9 +12,9 @@ import time
 import torch
 
 from saliency_lib import data, models, snr, training
-from saliency_lib.moments import Moments
-from saliency_lib.paths import PROJECT
-from saliency_lib.randomness import seeded
+from saliency_lib.runtime.seeds import seeded
+from saliency_lib.runtime.store import PROJECT
+from saliency_lib.snr import Moments
 
 TABLE = PROJECT / "docs" / "scaling.csv"
 SIZES = {"cifar10": 32, "imagenette": 128}

@@ -14,8 +14,8 @@ from urllib.request import urlopen
 import nbformat
 import pytest
 
-from saliency_lib import profiles
-from saliency_lib.paths import PROJECT
+from saliency_lib.book import profiles
+from saliency_lib.runtime.store import PROJECT
 
 pytestmark = pytest.mark.browser
 BOOK = "02_gradient_snr"

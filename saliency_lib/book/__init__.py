@@ -1,0 +1,1 @@
+"""All that knows of Jupyter, figures, claims and the site."""

@@ -1,0 +1,218 @@
+"""One look for all figures, and a figure is a picture and its numbers: ``<id>.png`` and ``<id>.json``."""
+
+import base64
+import html
+import json
+import math
+import platform
+import textwrap
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import PIL.Image
+import seaborn
+import torch
+from IPython.display import HTML, Image, display
+from torch import Tensor
+
+from saliency_lib.book import profiles
+from saliency_lib.channels import total
+from saliency_lib.estimates import Estimate
+from saliency_lib.runtime.store import atomic, figures_root
+
+SIGNED = "RdBu_r"  # diverging and colour-blind-safe; white is zero
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.15"
+METHOD_COLOURS = {  # the same in every figure; one hue per family
+    "input_gradient": BLUE, "probability_gradient": ORANGE, "gradient_x_input": "#4F9BD0",
+    "integrated_gradients": SKY, "smoothgrad": "#003F66", "smoothgrad_ig": "#2F7E9E", "vargrad": "0.55",
+    "deeplift": GREEN, "gradient_shap": "#66C2A5", "deeplift_shap": "#006B4E", "kernel_shap": "#8FBF3F",
+    "lime": YELLOW, "gradcam": "#B2182B", "guided_backprop": PINK, "guided_gradcam": "#8E4585",
+    "occlusion": "#A6761D", "rise": "#6B4A12",
+}  # fmt: skip
+CLASS_COLOURS = seaborn.color_palette("colorblind", 10)
+PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "matplotlib", "saliency-companion")
+
+
+@dataclass
+class Run:
+    """One execution of a notebook: what its figures are stamped with."""
+
+    notebook: str
+    parameters: dict
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> Path:
+        """Where its figures go."""
+        return figures_root() / self.parameters["profile"]
+
+    def provenance(self) -> dict:
+        """Notebook, parameters, versions, device and seconds so far."""
+        return {
+            "notebook": self.notebook,
+            "profile": self.parameters["profile"],
+            "seed": self.parameters.get("seed"),
+            "parameters": self.parameters,
+            "seconds": round(time.monotonic() - self.started, 1),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        }
+
+
+def start(notebook: str, variables: dict) -> Run:
+    """Set the style of figures and tables and begin a run; ``variables`` is the notebook's ``globals()``, where its
+    parameters are read."""
+    pd.set_option("display.max_colwidth", None)
+    matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
+    return Run(notebook, {name: variables[name] for name in profiles.parameters(notebook)})
+
+
+def plain(value):
+    """The value as JSON knows it: estimates as objects, floats with six digits, what is not finite as null."""
+    if isinstance(value, Estimate):
+        return {k: plain(v) for k, v in value._asdict().items()}
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (Tensor, np.ndarray)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def save_figure(
+    figure: plt.Figure,
+    name: str,
+    run: Run,
+    *,
+    alt: str,
+    paper: str,
+    numbers: dict | None = None,
+    series: dict | None = None,
+    verdicts: list[dict] | None = None,
+) -> None:
+    """Write ``<name>.png`` and ``<name>.json``, show the picture with its alternative text, and close it.
+
+    Parameters
+    ----------
+    alt : str
+        What the picture shows, for those who cannot see it.
+    paper : str
+        The figure that it reproduces, or what it adds.
+    numbers : dict
+        What ``check`` compares: an :class:`Estimate` of trained networks within its interval, all else exactly.
+    series : dict
+        The data behind the picture, for readers.
+    verdicts : list of dict
+        From :func:`saliency_lib.book.claims.judge`.
+    """
+    content = {
+        "id": name,
+        "paper": paper,
+        "alt": alt,
+        "numbers": numbers or {},
+        "verdicts": verdicts or [],
+        "series": series or {},
+        "provenance": run.provenance(),
+    }
+    png, text = run.folder / f"{name}.png", run.folder / f"{name}.json"
+    with atomic(png) as temporary:
+        figure.savefig(temporary, format="png")
+    with atomic(text) as temporary:
+        temporary.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    plt.close(figure)
+    display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
+
+
+def save_animation(
+    figures: list[plt.Figure], name: str, run: Run, *, alt: str, seconds: float = 0.5, dpi: int = 90
+) -> None:
+    """Write the figures as frames of a looped ``<name>.gif``, show it with its alternative text, and close them."""
+    frames = []
+    for figure in figures:
+        figure.set_dpi(dpi)
+        figure.canvas.draw()
+        frames.append(PIL.Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+        plt.close(figure)
+    path = run.folder / f"{name}.gif"
+    with atomic(path) as temporary:
+        frames[0].save(
+            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
+        )
+    data = base64.b64encode(path.read_bytes()).decode()
+    display(HTML(f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}">'))  # HTML: not all show image/gif
+
+
+def wrapped(name: str, width: int = 9) -> str:
+    """A class name on lines of about ``width`` characters."""
+    return textwrap.fill(name, width)
+
+
+def summed(maps: Tensor) -> Tensor:
+    """Maps (..., c, h, w) summed over channels for showing: (..., h, w), signed."""
+    return total(maps).squeeze(-3)
+
+
+def map_scale(*maps: Tensor) -> float:
+    """Common colour limit of signed maps: the 99.5th percentile of their absolute values."""
+    return max(float(torch.cat([m.detach().float().abs().flatten() for m in maps]).quantile(0.995)), 1e-12)
+
+
+def show_map(axes: plt.Axes, values: Tensor, scale: float, title: str = ""):
+    """A signed map (h, w), diverging and centred at zero, from -scale to scale."""
+    return show(axes, values.detach(), title, cmap=SIGNED, vmin=-scale, vmax=scale)
+
+
+def do_not_read(axes: plt.Axes, where: Tensor) -> None:
+    """Cover the pixels of a shown map, (h, w) bool, that should not be read, in grey."""
+    covered = where.cpu().numpy()
+    axes.imshow(np.ma.masked_where(~covered, covered), cmap=matplotlib.colors.ListedColormap(["0.72"]))
+
+
+def show(axes: plt.Axes, picture, title: str = "", **options):
+    """A picture, (h, w) or (h, w, 3), without axes."""
+    axes.set_axis_off()
+    axes.set_title(title)
+    return axes.imshow(np.asarray(picture.cpu()) if isinstance(picture, Tensor) else picture, **options)
+
+
+def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colour: str, **options) -> None:
+    """A line through the values with a band for their 95 % intervals; unbounded intervals are left out."""
+    values, low, high = np.array(estimates, float).reshape(-1, 3).T
+    axes.plot(x, values, color=colour, label=label, **options)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    axes.fill_between(
+        x, np.where(bounded, low, np.nan), np.where(bounded, high, np.nan), color=colour, alpha=0.18, lw=0
+    )
+
+
+def forest(
+    axes: plt.Axes,
+    estimates: dict[str, Estimate],
+    reference: float | None = None,
+    colour: str = BLUE,
+    shift: float = 0.0,
+) -> None:
+    """One row per name: a dot and a bar for its 95 % interval, from top to bottom; a dashed line at ``reference``.
+
+    Unbounded intervals are left out. ``shift`` moves dots and bars down by a share of a row, for a second set beside.
+    """
+    for place, (value, low, high) in enumerate(estimates.values()):
+        place += shift
+        if math.isfinite(low) and math.isfinite(high):
+            axes.plot([low, high], [place, place], color=colour, lw=2, alpha=0.5)
+        axes.plot(value, place, "o", color=colour)
+    if reference is not None:
+        axes.axvline(reference, ls="--", color="0.4", lw=1)
+    axes.set(yticks=range(len(estimates)), yticklabels=list(estimates), ylim=(len(estimates) - 0.5, -0.5))

@@ -1,0 +1,160 @@
+"""Strided convolutions that print on a layer's maps, and hooks that average over shifts (Herdt et al. 2024)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from saliency_lib.attribution.layers import find, stages
+from saliency_lib.hooks import bare, device_of, hooked, probe
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+INPUT = "input"
+
+
+class StridedConv(NamedTuple):
+    """A convolution that is touched: its name, the sides of its kernel and its strides, both (vertical, horizontal)."""
+
+    name: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+
+def strided_convs(
+    model: nn.Module, layers: Sequence[str] | None = None, images: Tensor | None = None
+) -> list[StridedConv]:
+    """Strided convolutions between the output of an explained layer and the logits, in the order of one pass.
+
+    Those before every explained layer cannot print on its maps. So the first of a ResNet's is left out, as in section
+    3.1, and shortcuts are among them. Found by tracing a pass, so a layer that is not on the way is not listed.
+
+    Parameters
+    ----------
+    layers : list of str, optional
+        The layers to be explained, ``"input"`` for the image itself, behind which all lie; default:
+        :func:`saliency_lib.attribution.layers.stages`.
+    images : Tensor, optional
+        (n, c, h, w), for the pass; default: a blank picture of a size that the model takes.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, a model whose stages are unknown, or a strided convolution in one or three dimensions.
+    """
+    copied = bare(model).requires_grad_(False)
+    names = stages(copied) if layers is None else list(layers)
+    explained = [find(copied, name) for name in names if name != INPUT]
+    if not names:
+        raise ValueError(
+            f"the stages of {type(model).__name__} are unknown; pass layers=, the names of those explained"
+        )
+    x = probe(copied) if images is None else images[:1].detach().to(device_of(copied, images))
+    x = x.clone().requires_grad_(INPUT in names)
+    found = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        if inputs[0].requires_grad:
+            found[name] = module
+
+    for name, module in copied.named_modules():
+        if isinstance(module, CONVOLUTIONS) and max(module.stride) > 1:
+            module.register_forward_pre_hook(lambda m, inputs, name=name: note(m, inputs, name))
+    with torch.enable_grad(), hooked(explained, lambda _m, _i, out: out.detach().requires_grad_().clone()):
+        copied(x.clone())  # which may be changed in place
+    for name, module in found.items():
+        if not isinstance(module, nn.Conv2d):
+            raise ValueError(f"{name!r} is a {type(module).__name__}; only strided Conv2d can be smoothed")
+    return [StridedConv(name, tuple(m.kernel_size), tuple(m.stride)) for name, m in found.items()]
+
+
+def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> list[StridedConv]:
+    """:func:`strided_convs`, but ValueError where there are none."""
+    convs = strided_convs(model, layers, images)
+    if not convs:
+        where = "its stages" if layers is None else list(layers)
+        raise ValueError(
+            f"{type(model).__name__} has no strided convolution behind {where}: there is nothing to smooth"
+        )
+    return convs
+
+
+def mean_of_rolls(x: Tensor, stride: Sequence[int], back: bool = False) -> Tensor:
+    """Mean of x (n, c, h, w) over circular shifts by 0 to stride - 1 pixels, down and right, or with ``back`` up and
+    left; of four for a stride of two."""
+    for dim, steps in zip((2, 3), stride):
+        x = sum(x.roll(-k if back else k, dim) for k in range(steps)) / steps
+    return x
+
+
+class _Smoothed(torch.autograd.Function):
+    """The input; its gradient is averaged over shifts."""
+
+    @staticmethod
+    def forward(ctx, x, stride, centred):
+        ctx.stride, ctx.centred = stride, centred
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        smooth = mean_of_rolls(grad, ctx.stride)
+        if ctx.centred:
+            smooth = (smooth + mean_of_rolls(grad, ctx.stride, back=True)) / 2
+        return smooth, None, None
+
+
+@contextmanager
+def _changed(convs: list[nn.Module], change: Callable[[Tensor, Sequence[int]], Tensor]) -> Iterator[None]:
+    """Inputs of the convolutions go through ``change(x, stride)`` inside the block."""
+    handles = []
+    try:
+        for conv in convs:
+            handles.append(conv.register_forward_pre_hook(lambda m, inputs: (change(inputs[0], m.stride), *inputs[1:])))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def smooth_backward(
+    model: nn.Module, layers: Sequence[str] | None = None, images: Tensor | None = None, *, centred: bool = False
+) -> Iterator[nn.Module]:
+    """Inside the block, gradients that strided convolutions return are means over circular shifts; logits stay.
+
+    Herdt et al. 2024, section 3.1: four shifts, by (h, w) in {0, 1} x {0, 1}, for a stride of two; here by 0 to s - 1
+    for a stride of s. Kernel, dilation, groups and padding do not matter. The shifts go one way, so that every such
+    layer **moves** the map by (s - 1) / 2 pixels of its input down and right.
+
+    Parameters
+    ----------
+    layers, images
+        As in :func:`strided_convs`, which lists what is touched.
+    centred : bool
+        Average over the shifts of both ways, which moves nothing; not in the paper.
+
+    Raises
+    ------
+    ValueError
+        As :func:`strided_convs`, and where nothing is touched.
+    """
+    convs = [model.get_submodule(conv.name) for conv in touched(model, layers, images)]
+    with _changed(convs, lambda x, stride: _Smoothed.apply(x, stride, centred)):
+        yield model
+
+
+@contextmanager
+def smooth_forward(
+    model: nn.Module, layers: Sequence[str] | None = None, images: Tensor | None = None
+) -> Iterator[nn.Module]:
+    """Inside the block, outputs of strided convolutions are means over circular shifts of their inputs.
+
+    Herdt et al. 2024, section 3.1: four passes with shifted inputs. A convolution is affine, so one pass with the mean
+    of the shifted inputs is the same. Logits change. Parameters and errors as in :func:`smooth_backward`.
+    """
+    convs = [model.get_submodule(conv.name) for conv in touched(model, layers, images)]
+    with _changed(convs, mean_of_rolls):
+        yield model

@@ -1,0 +1,73 @@
+"""Looking at what a model does in a pass: hooks that go with their block, and copies that cost no memory."""
+
+import copy
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384)  # of the pictures that are tried where none is given
+
+
+def device_of(model: nn.Module, images: Tensor) -> torch.device:
+    """Where the model is; where the images are, for one without parameters."""
+    return next((p.device for p in model.parameters()), images.device)
+
+
+@contextmanager
+def hooked(modules: list[nn.Module], hook: Callable):
+    """``hook(module, inputs, output)`` after each forward pass of the modules, inside the block only."""
+    handles = []
+    try:
+        for module in modules:
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def leaves(model: nn.Module) -> list[nn.Module]:
+    """Modules without modules inside."""
+    return [module for module in model.modules() if not any(module.children())]
+
+
+def sharing(model: nn.Module) -> nn.Module:
+    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
+    views = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    views |= {id(b): b.detach() for b in model.buffers()}
+    return copy.deepcopy(model, views)
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Such a copy in eval mode and without hooks, for a pass that nobody should notice."""
+    model = sharing(model).eval()
+    for module in model.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
+            hooks.clear()
+    return model
+
+
+def probe(model: nn.Module) -> Tensor:
+    """A blank batch of one that the model takes, where its weights are; found by trying.
+
+    Raises
+    ------
+    ValueError
+        If none of the usual sizes will do.
+    """
+    convolution, linear = (
+        next((m for m in model.modules() if isinstance(m, kind)), None) for kind in (nn.Conv2d, nn.Linear)
+    )
+    shapes = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
+    shapes += [(1, linear.in_features)] if linear else []
+    like = next((p for p in model.parameters()), torch.empty(0))
+    for shape in shapes:
+        try:
+            with torch.no_grad():
+                model(like.new_zeros(shape))
+        except (RuntimeError, ValueError, AssertionError):
+            continue
+        return like.new_zeros(shape)
+    raise ValueError(f"found no input that {type(model).__name__} takes; pass images=, a batch of one is enough")
