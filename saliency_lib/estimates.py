@@ -1,8 +1,9 @@
 """Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -52,6 +53,66 @@ def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
     variance = np.mean((pseudo - corrected) ** 2 / (h - 1))
     half = stats.t.ppf(0.975, groups - 1) * np.sqrt(variance)
     return Estimate(float(full), float(full - half), float(full + half))
+
+
+T = TypeVar("T")
+GROUPS = 10  # at most, of the jackknife over members
+
+
+def groups(n: int, most: int = GROUPS) -> list[list[int]]:
+    """The members that the jackknife leaves out together, i in group i mod ``most``; none of fewer than three."""
+    count = min(n, most) if n > 2 else 0
+    return [list(range(k, n, count)) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Replicates(Generic[T]):
+    """Something of all members of an ensemble, and the same without each group of them: what a jackknife needs.
+
+    Attributes
+    ----------
+    value : T
+        Of all members: a number, or what numbers are made of.
+    without : tuple of T
+        Of all members but one group, for each of :func:`groups`; empty for fewer than three members.
+    sizes : tuple of int
+        Members per group.
+    """
+
+    value: T
+    without: tuple[T, ...]
+    sizes: tuple[int, ...]
+
+    def map(self, function: Callable[..., Any], *others: "Replicates") -> "Replicates":
+        """``function(value, *values of the others)`` of all members, and without each group.
+
+        Raises
+        ------
+        ValueError
+            For others whose members were grouped in another way.
+        """
+        if odd := [other.sizes for other in others if other.sizes != self.sizes]:
+            raise ValueError(f"groups of {self.sizes} members do not go with groups of {odd[0]}")
+        left_out = tuple(map(function, self.without, *(other.without for other in others)))
+        return Replicates(function(self.value, *(other.value for other in others)), left_out, self.sizes)
+
+    def estimate(self, statistic: Callable[..., float] | None = None, *others: "Replicates") -> Estimate:
+        """The number, or ``statistic`` as by :meth:`map`, with its 95 % interval (delete-a-group jackknife)."""
+        numbers = self.map(statistic, *others) if statistic else self
+        return jackknife(numbers.value, numbers.without, numbers.sizes)
+
+
+def replicates(statistic: Callable[[list[int]], T], n: int, most: int = GROUPS) -> Replicates[T]:
+    """``statistic(members)`` of all ``n`` members' numbers, and of all but each group of them."""
+    left_out = groups(n, most)
+    kept = [[i for i in range(n) if i not in group] for group in left_out]
+    return Replicates(statistic(list(range(n))), tuple(map(statistic, kept)), tuple(map(len, left_out)))
+
+
+def together(parts: Mapping[Hashable, Replicates[T]]) -> Replicates[dict[Hashable, T]]:
+    """Replicates of ``{name: value}`` out of ``{name: Replicates}``, of one ensemble or of several that grew alike."""
+    first, *rest = parts.values()
+    return first.map(lambda *values: dict(zip(parts, values)), *rest)
 
 
 def over_members(statistic, *samples) -> Estimate:

@@ -6,8 +6,8 @@ import torch
 from conftest import as_it_comes, batch, tiny_net
 from torch import nn
 
-from saliency_lib import attribution
-from saliency_lib.attribution import METHODS, attribute, passes
+from saliency_lib import attribution, inference
+from saliency_lib.attribution import METHODS, attribute
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import INPUTS, derive
 
@@ -327,21 +327,21 @@ def test_more_bad_input_gets_a_sentence():
 
 def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
     net = tiny_net()
-    monkeypatch.setattr(passes, "free_memory", lambda device: 10**12)
-    assert passes.fitting(net, torch.zeros(300, 3, 32, 32)) == 128
-    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 32
-    per_image = passes.bytes_per_image(net, torch.zeros(1, 3, 64, 64))
-    monkeypatch.setattr(passes, "free_memory", lambda device: 11 * per_image)
-    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 5
-    monkeypatch.setattr(passes, "free_memory", lambda device: 0)
-    assert passes.fitting(net, torch.zeros(300, 3, 64, 64)) == 1
+    monkeypatch.setattr(inference, "free_memory", lambda device: 10**12)
+    assert inference.fitting(net, torch.zeros(300, 3, 32, 32)) == 128
+    assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 32
+    per_image = inference.bytes_per_image(net, torch.zeros(1, 3, 64, 64))
+    monkeypatch.setattr(inference, "free_memory", lambda device: 11 * per_image)
+    assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 5
+    monkeypatch.setattr(inference, "free_memory", lambda device: 0)
+    assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 1
 
 
 def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monkeypatch):
     net, (x, y) = tiny_net(size=128), batch(2, 128)
     whole, largest = attribute("integrated_gradients", net, x, y), []
-    three = 2 * 3 * passes.bytes_per_image(net, x[:1])
-    monkeypatch.setattr(passes, "free_memory", lambda device: three)
+    three = 2 * 3 * inference.bytes_per_image(net, x[:1])
+    monkeypatch.setattr(inference, "free_memory", lambda device: three)
     with hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
         again = attribute("integrated_gradients", net, x, y)
     assert max(largest) <= 3
@@ -349,7 +349,7 @@ def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monk
 
 
 def test_free_memory_is_a_plausible_number():
-    assert 2**20 < passes.free_memory(torch.device("cpu")) < 2**46
+    assert 2**20 < inference.free_memory(torch.device("cpu")) < 2**46
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -11,6 +11,7 @@ FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 FLOORS = (
     ("runtime",),
     ("channels", "estimates", "hooks", "models"),
+    ("inference",),
     ("data",),
     ("training",),
     ("ensembles",),

@@ -4,7 +4,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.passes import in_batches
+from saliency_lib.inference import in_batches
 
 
 def gradcam(

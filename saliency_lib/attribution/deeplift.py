@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.passes import check, fitting, in_batches
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 from saliency_lib.hooks import device_of, hooked, leaves
+from saliency_lib.inference import check, fitting, in_batches
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU)
 EPSILON = 1e-6  # differences of inputs below it take the derivative in place of a quotient

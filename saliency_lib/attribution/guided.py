@@ -8,8 +8,8 @@ from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
 from saliency_lib.attribution.cam import gradcam
-from saliency_lib.attribution.passes import in_batches
 from saliency_lib.hooks import hooked
+from saliency_lib.inference import in_batches
 
 
 def _rectifiers(output: Tensor) -> list:

@@ -5,9 +5,9 @@ from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor, nn
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.passes import check, in_batches, scores
 from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
 from saliency_lib.hooks import hooked
+from saliency_lib.inference import check, in_batches, scores
 
 QUADRATURES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
 

@@ -13,8 +13,8 @@ import torch
 from sklearn.linear_model import Lasso
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import in_batches
 from saliency_lib.attribution.superpixels import superpixels
+from saliency_lib.inference import in_batches
 from saliency_lib.runtime.seeds import derive
 
 SOLVERS = ("ridge", "lasso")

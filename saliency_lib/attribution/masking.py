@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.passes import check, in_batches
+from saliency_lib.inference import check, in_batches
 
 
 @torch.no_grad()

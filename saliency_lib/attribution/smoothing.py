@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from saliency_lib.attribution.gradients import input_gradient
 from saliency_lib.attribution.integrated import integrated_gradients
-from saliency_lib.attribution.passes import check, fitting
+from saliency_lib.inference import check, fitting
 from saliency_lib.runtime.seeds import INPUTS, derive
 
 SIGMA = 0.15  # of each image's range; Smilkov et al. and Bykov et al. name 10 to 20 %

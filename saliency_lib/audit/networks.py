@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
-from saliency_lib.attribution.passes import logits
 from saliency_lib.ensembles.members import digest
+from saliency_lib.inference import logits
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
@@ -227,7 +227,7 @@ def noise_level(model: nn.Module, images: Tensor, problems: Problems, seed: int 
 
 def predictions(model: nn.Module, images: Tensor) -> Tensor:
     """Classes that a network predicts, (n,) int64."""
-    return logits(model, images, torch.zeros(len(images), dtype=torch.long, device=images.device)).argmax(1)
+    return logits(model, images).argmax(1)
 
 
 def shaken(model: nn.Module, sigma: float, n: int, seed: int) -> list[nn.Module]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import logits
 from saliency_lib.audit.networks import Problems
 from saliency_lib.data import DataError
 from saliency_lib.data.folders import SUFFIXES, decode
+from saliency_lib.inference import logits
 
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 LARGEST = 512  # pixels, unless a size is asked for
@@ -132,8 +132,7 @@ def targets(networks: Sequence[nn.Module], pictures: Pictures, which: str, probl
     """
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
-    zeros = torch.zeros(len(pictures.inputs), dtype=torch.long)
-    outputs = [logits(net, pictures.inputs, zeros) for net in networks]
+    outputs = [logits(net, pictures.inputs) for net in networks]
     chosen = sum(o.softmax(1) for o in outputs).argmax(1).cpu()
     if which == FOLDERS and known(pictures, outputs[0].shape[1]):
         chosen = pictures.labels

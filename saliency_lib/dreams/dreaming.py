@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, logits
 from saliency_lib.dreams.interrupts import held
 from saliency_lib.dreams.quietly import objectives, param, render, transform
 from saliency_lib.dreams.visits import Mean, Recorder, Visits
 from saliency_lib.hooks import device_of
+from saliency_lib.inference import check, scores
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import seeded
 
@@ -88,7 +88,7 @@ def dream(
     blank = torch.zeros(len(targets), len(mean), input_size, input_size)
     for model in models:
         if objective is None:
-            logits(model, blank, targets, batch_size=len(targets))
+            scores(model, blank, targets, batch_size=len(targets))
         else:
             check(model, blank, targets)
     if param_f is None:

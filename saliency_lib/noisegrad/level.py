@@ -7,8 +7,8 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, fitting, logits
 from saliency_lib.estimates import Estimate, over_members
+from saliency_lib.inference import check, fitting, logits
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, perturbed
 from saliency_lib.runtime.seeds import LEVELS, derive
 
@@ -81,7 +81,7 @@ def _shaken(model, images, labels, sigma, n_draws, seed, batch_size, kind, patte
 
 
 def _accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> float:
-    return (logits(model, images, labels, batch_size).argmax(1) == labels).double().mean().item()
+    return (logits(model, images, batch_size).argmax(1) == labels).double().mean().item()
 
 
 def _accuracies(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> tuple[float, float]:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, fitting
 from saliency_lib.attribution.registry import resolve
 from saliency_lib.attribution.smoothing import SIGMA, smooth
+from saliency_lib.inference import check, fitting
 from saliency_lib.noisegrad.weights import MULTIPLICATIVE, check_noise, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
-from saliency_lib.attribution.passes import check, fitting, logits
 from saliency_lib.hooks import device_of
+from saliency_lib.inference import check, fitting, logits
 
 
 def insertion(
@@ -117,7 +117,7 @@ def _check(
 
 def _probabilities(model: nn.Module, images: Tensor, targets: Tensor, size: int) -> Tensor:
     """Softmax of each image's target, (n,) float64 on the images' device."""
-    shares = logits(model, images, targets, size).double().softmax(1)
+    shares = logits(model, images, size).double().softmax(1)
     return shares.gather(1, targets.to(shares.device)[:, None])[:, 0]
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.passes import check, fitting, scores
+from saliency_lib.inference import check, fitting, scores
 from saliency_lib.runtime.seeds import SUBSETS, derive
 from saliency_lib.similarity import pearson
 

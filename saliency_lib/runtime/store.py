@@ -1,15 +1,26 @@
-"""Where things lie: the checkout, data sets, what the project makes, and files that are written whole or not at all."""
+"""Where things lie, files that are written whole or not at all, and results that are kept under what made them."""
 
 import errno
+import hashlib
 import os
+import pickle
 import secrets
 import warnings
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from saliency_lib.runtime import code
 
 PROJECT = Path(__file__).resolve().parents[2]
+WHERE = ("executor", "batch_size")  # arguments that say where and how work is done, not what comes out
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
@@ -18,13 +29,13 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 
 
 def store_root() -> Path:
-    """Folder for what the project makes itself (trained ensembles, caches): ``$SALIENCY_STORE``, else ``data/``."""
+    """Folder for what the project makes itself (trained ensembles, results): ``$SALIENCY_STORE``, else ``data/``."""
     return Path(os.environ.get("SALIENCY_STORE") or PROJECT / "data").expanduser()
 
 
-def rows_root() -> Path:
-    """Folder of the tables that grow a row at a time: ``$SALIENCY_ROWS``, else ``rows/`` in the store."""
-    return Path(os.environ.get("SALIENCY_ROWS") or store_root() / "rows").expanduser()
+def results_root() -> Path:
+    """Folder of the results that :func:`kept` keeps: ``$SALIENCY_RESULTS``, else ``results/`` in the store."""
+    return Path(os.environ.get("SALIENCY_RESULTS") or store_root() / "results").expanduser()
 
 
 def figures_root() -> Path:
@@ -105,3 +116,74 @@ def locked(path: Path, timeout: float = -1):
         yield
     finally:
         lock.release()
+
+
+class Entry:
+    """A place in the store for what a call gives, under its function's code, all it uses, and its arguments.
+
+    Arguments are told apart by value: numbers, strings, tensors, containers of them, networks, functions (with what
+    they close over), and objects with a ``key``. Those named in ``WHERE`` do not count. A file that is broken, or made
+    by an older version of its classes, counts as missing.
+    """
+
+    def __init__(self, function: Callable, /, *arguments, **options):
+        options = {name: value for name, value in options.items() if name not in WHERE}
+        self.call = partial(function, *arguments, **options)
+        key = code.digest(torch.__version__, _told(self.call))
+        self.path = results_root() / f"{code.unwrapped(function).__name__.strip('_')}-{key}.pickle"
+
+    def load(self) -> Any:
+        """What was kept; raises LookupError if nothing whole is there."""
+        try:
+            content = self.path.read_bytes()
+            if hashlib.sha256(content[32:]).digest() == content[:32]:
+                return pickle.loads(content[32:])
+        except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, TypeError):
+            pass
+        raise LookupError(self.path)
+
+    def save(self, value: Any) -> Any:
+        """Keep a value, which is given back; a folder that cannot be written costs only the time."""
+        content = pickle.dumps(value)
+        with suppress(OSError), atomic(self.path) as temporary:
+            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+        return value
+
+
+def kept(function: Callable, /, *arguments, **options) -> Any:
+    """``function(*arguments, **options)``, from the store if it was called so before and its code is still the same.
+
+    Of two runs that ask for the same at once, the second waits for the first.
+    """
+    entry = Entry(function, *arguments, **options)
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that cannot be written
+            stack.enter_context(locked(entry.path.with_suffix(".lock")))
+        with suppress(LookupError):
+            return entry.load()
+        return entry.save(function(*arguments, **options))
+
+
+def _told(value: Any) -> str:
+    """What tells a value from others, in words."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        array = value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else np.ascontiguousarray(value)
+        device = value.device.type if isinstance(value, Tensor) else "numpy"
+        return f"{device} {array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    if isinstance(value, nn.Module):
+        return f"{value} {_told(value.state_dict())}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name!r}: {_told(value[name])}" for name in value) + "}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__}({', '.join(map(_told, value))})"
+    if isinstance(value, partial):
+        return f"partial({_told(value.func)}, {_told(value.args)}, {_told(value.keywords)})"
+    if isinstance(own := getattr(value, "key", None), str):
+        return f"{type(value).__name__} {own}"
+    if callable(value) and hasattr(value, "__qualname__"):
+        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+        closed = [] if hasattr(value, "__wrapped__") else cells
+        return f"{value.__qualname__} {code.of(value)} {_told(closed)}"
+    if value is None or isinstance(value, (bool, int, float, str, bytes, Path, torch.device)):
+        return repr(value)
+    raise ValueError(f"a {type(value).__name__} cannot tell results apart; use numbers, tensors, networks or functions")

@@ -1,4 +1,4 @@
-"""What every method does around its idea: check its input, cut it into batches that fit, move them to the model."""
+"""What stands around every pass of a model: its input is checked, cut into batches that fit, and moved to it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,21 +13,18 @@ PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory al
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
 
 
-def check(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> None:
+def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch_size: int | None = None) -> None:
     """Raise ValueError for a model in training mode, and for tensors of other shapes, types or values than expected."""
     if any(module.training for module in model.modules()):
         raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
-    if not isinstance(images, Tensor) or not isinstance(targets, Tensor):
-        raise ValueError(
-            f"images and targets are tensors, (n, c, h, w) and (n,), not {type(images).__name__} and "
-            f"{type(targets).__name__}"
-        )
-    if images.ndim != 4 or targets.shape != images.shape[:1] or not len(images):
-        raise ValueError(
-            "expected images (n, c, h, w), at least one, and one target each, not "
-            f"{tuple(images.shape)} and {tuple(targets.shape)}"
-        )
-    if targets.dtype != torch.int64:
+    tensors = [images] if targets is None else [images, targets]
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        kinds = " and ".join(type(tensor).__name__ for tensor in tensors)
+        raise ValueError(f"images and targets are tensors, (n, c, h, w) and (n,), not {kinds}")
+    if images.ndim != 4 or not len(images) or (targets is not None and targets.shape != images.shape[:1]):
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ValueError(f"expected images (n, c, h, w), at least one, and one target each, not {shapes}")
+    if targets is not None and targets.dtype != torch.int64:
         raise ValueError(f"targets are class numbers, int64, not {targets.dtype}; convert them with targets.long()")
     dtype = next((p.dtype for p in model.parameters()), images.dtype)
     if images.dtype != dtype or not images.is_floating_point():
@@ -68,9 +65,9 @@ def fitting(model: nn.Module, images: Tensor) -> int:
 
 
 @contextmanager
-def targets_in_range(model: nn.Module, targets: Tensor) -> Iterator[None]:
+def gives_logits(model: nn.Module, targets: Tensor | None) -> Iterator[None]:
     """Raise ValueError at the model's first pass inside the block if it gives no logits or lacks a target's class."""
-    low, high, seen = int(targets.min()), int(targets.max()), []
+    seen = []
 
     def look(_module, _inputs, outputs: Tensor) -> None:
         if seen:
@@ -79,6 +76,7 @@ def targets_in_range(model: nn.Module, targets: Tensor) -> Iterator[None]:
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             what = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise ValueError(f"the model gives {what}; expected logits (n, classes)")
+        low, high = (0, 0) if targets is None else (int(targets.min()), int(targets.max()))
         if not 0 <= low <= high < outputs.shape[1]:
             raise ValueError(
                 f"targets run from {low} to {high}; the model has {outputs.shape[1]} classes, 0 to "
@@ -90,14 +88,14 @@ def targets_in_range(model: nn.Module, targets: Tensor) -> Iterator[None]:
 
 
 def in_batches(
-    kernel: Callable[[Tensor, Tensor, int], Tensor],
+    kernel: Callable[[Tensor, Tensor | None, int], Tensor],
     model: nn.Module,
     images: Tensor,
-    targets: Tensor,
-    batch_size: int | None,
+    targets: Tensor | None = None,
+    batch_size: int | None = None,
     copies: int = 1,
 ) -> Tensor:
-    """Maps of all images, float32 on the images' device, by a kernel that sees a few of them at a time.
+    """What a kernel that sees a few images at a time makes of all of them, float32 on the images' device.
 
     Parameters
     ----------
@@ -111,27 +109,35 @@ def in_batches(
     """
     check(model, images, targets, batch_size)
     size = batch_size or fitting(model, images)
-    step, device, maps = max(1, size // copies), device_of(model, images), None
-    with targets_in_range(model, targets), torch.enable_grad():
+    step, device, found = max(1, size // copies), device_of(model, images), None
+    with gives_logits(model, targets), torch.enable_grad():
         for start in range(0, len(images), step):
-            x = images[start : start + step].detach().to(device, memory_format=torch.channels_last)
-            part = kernel(x, targets[start : start + step].to(device), size).detach()
-            if maps is None:
-                maps = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
-            maps[start : start + step] = part
-    return maps
+            rows = slice(start, start + step)
+            x = images[rows].detach().to(device, memory_format=torch.channels_last)
+            part = kernel(x, None if targets is None else targets[rows].to(device), size).detach()
+            if found is None:
+                found = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
+            found[rows] = part
+    return found
 
 
-def logits(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
-    """Logits, (n, classes) float32 on the images' device; no gradients."""
+def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
+    """Logits, (n, classes) float32 on the images' device; no gradients. Raises ValueError as :func:`check` does."""
 
-    def kernel(x: Tensor, _y: Tensor, _size: int) -> Tensor:
+    def kernel(x: Tensor, _y, _size: int) -> Tensor:
         with torch.no_grad():
             return model(x)
 
-    return in_batches(kernel, model, images, targets, batch_size)
+    return in_batches(kernel, model, images, batch_size=batch_size)
 
 
 def scores(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
     """Logit of each image's target, (n,) float32 on the images' device; no gradients."""
-    return logits(model, images, targets, batch_size).gather(1, targets.to(images.device)[:, None])[:, 0]
+    check(model, images, targets, batch_size)
+    with gives_logits(model, targets):
+        return logits(model, images, batch_size).gather(1, targets.to(images.device)[:, None])[:, 0]
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
+    """Share of images, in [0, 1], whose label has the largest logit."""
+    return (logits(model, images, batch_size).argmax(1) == labels).double().mean().item()
