@@ -12,19 +12,22 @@ from pathlib import Path
 
 import yaml
 
-from saliency_lib.runtime.store import PROJECT, atomic, rows_root, store_root
+from saliency_lib.runtime.store import PROJECT, atomic, figures_root, results_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
-    "test": "run the test suite; further arguments go to pytest",
     "check": "execute the notebooks beside the committed figures and list the numbers that moved",
-    "bench": "run the benchmarks",
+    "publish": "write RESULTS.md and the README's gallery and verdicts anew, from the committed figures",
     "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
     "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
+    "test": "run the test suite; further arguments go to pytest",
+    "bench": "run the benchmarks; further arguments go to pytest",
+    "lint": "check style and types of the code",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
+LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
 
 
 def say(text: str) -> None:
@@ -48,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--profile",
         default="quick",
         metavar="NAME",
-        help="smoke (a minute), quick (default: a laptop, no network) or paper (the papers' sizes, a GPU)",
+        help="smoke (minutes), quick (default: a laptop, no network), paper-cpu (hours) or paper (a GPU)",
     )
     p.add_argument("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
     p.add_argument(
@@ -69,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         "--no-kernel",
         action="store_true",
         help="run the notebooks' code as plain scripts, without Jupyter: "
-        "rows and figures, but no executed notebooks and no site",
+        "figures and numbers, but no executed notebooks and no site",
     )
     p.add_argument("--force", action="store_true", help="execute also what is up to date")
     p.add_argument("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
@@ -89,35 +92,42 @@ def changes(words: list[str]) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Execute notebooks, print the table, and bring the README's verdicts up to date."""
-    from saliency_lib.book import pipeline, readme
-    from saliency_lib.runtime.store import figures_root
+    """Execute notebooks; the site follows where they are all of a profile's, as they are."""
+    from saliency_lib.book import pipeline
+
+    chosen = pipeline.select(arguments.only)
+    values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
+    if not _executed(values, pipeline.BUILD, arguments):
+        return 1
+    say(f"figures and numbers: {figures_root() / values[chosen[0]]['profile']}")
+    return 0 if arguments.only or arguments.set or arguments.no_kernel else site(arguments)
+
+
+def _executed(values: dict[str, dict], build: Path, arguments: argparse.Namespace) -> bool:
+    """Execute notebooks, say what became of them, and whether all went well."""
+    from saliency_lib.book import pipeline
 
     if arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
-    values = pipeline.settings(
-        arguments.profile, pipeline.select(arguments.only), changes(arguments.set), arguments.executor
-    )
-    results = pipeline.run(
-        values,
-        jobs=arguments.jobs,
-        force=arguments.force,
-        bar=sys.stderr.isatty(),
-        kernel=not arguments.no_kernel,
-        announce=say,
-    )
-    say(pipeline.table(results))
-    failed = [r for r in results if r.status == "failed"]
+    options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
+    done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
+    say(pipeline.table(done))
+    failed = [result for result in done if result.status == "failed"]
     for result in failed:
         say(f"\n{result.error}")
-    folder = figures_root() / next(iter(values.values()))["profile"]
-    if not failed:
-        say(f"figures and numbers: {folder}")
-    if not failed and folder.name in ("quick", "paper"):  # what it is made from
-        readme.write()
-    if not failed and not arguments.only and not arguments.set and not arguments.no_kernel:
-        return site(arguments)
-    return 1 if failed else 0
+    return not failed
+
+
+def publish() -> int:
+    """Bring the pages that are made from committed figures up to date."""
+    from saliency_lib.book import results
+
+    written = results.publish()
+    for path in written:
+        say(f"written: {path}")
+    if not written:
+        say("nothing to write: all is up to date")
+    return 0
 
 
 def site(arguments: argparse.Namespace) -> int:
@@ -139,53 +149,48 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("check compares with the committed figures, so it takes no --set")
     fresh = PROJECT / "build" / "check"
     os.environ["SALIENCY_FIGURES"] = str(fresh)
-    os.environ["SALIENCY_ROWS"] = str(fresh / "rows")  # its own, so that nothing is compared with itself
+    os.environ["SALIENCY_RESULTS"] = str(fresh / "results")  # its own, so that nothing is compared with itself
     values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {}, arguments.executor)
-    results = pipeline.run(
-        values, fresh / "notebooks", jobs=arguments.jobs, force=arguments.force, bar=sys.stderr.isatty(), announce=say
-    )
-    say(pipeline.table(results))
-    failed = [r for r in results if r.status == "failed"]
-    for result in failed:
-        say(f"\n{result.error}")
-    if failed:
+    if not _executed(values, fresh / "notebooks", arguments):
         return 1
     moved, count = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
-    for line in moved:
+    for line in [*moved, f"{count} numbers compared, {len(moved)} differences"]:
         say(line)
-    say(f"{count} numbers compared, {len(moved)} differences")
     return 1 if moved else 0
 
 
 def clean() -> int:
-    """Remove build products, smoke and custom figures, rows of tables and the cache; say what went and what stayed."""
-    made = [PROJECT / "build", *(PROJECT / "figures" / name for name in ("smoke", "custom"))]
-    own = [PROJECT / "data" / name for name in ("cache", "rows")]
-    for folder in (*made, *own):
+    """Remove build products, smoke and custom figures, and kept results; say what went and what stayed."""
+    made = [PROJECT / name for name in ("build", "figures/smoke", "figures/custom", "data/results")]
+    for folder in made:
         if folder.is_symlink():
             say(f"kept {folder}: it is a link to {folder.resolve()}, so remove it by hand")
         elif folder.exists():
             shutil.rmtree(folder)
             say(f"removed {folder}")
-    for folder in (store_root() / "cache", rows_root()):
-        if folder not in own and folder.exists():
-            say(f"kept {folder}, which SALIENCY_STORE or SALIENCY_ROWS names: remove it by hand if it holds no more")
+    if results_root() not in made and results_root().exists():
+        say(f"kept {results_root()}, which SALIENCY_RESULTS or SALIENCY_STORE names: remove it by hand")
     ensembles = store_root() / "ensembles"
     if ensembles.exists():
         say(f"kept {ensembles} (trained networks): remove it by hand to train them again")
     return 0
 
 
-def pytest(arguments: list[str]) -> int:
-    """Run pytest in the checkout."""
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=PROJECT, check=False).returncode
+def python(*words: str, **environment: str) -> int:
+    """Run a module of this Python in the checkout, ``python -m ...``; its code."""
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=PROJECT, env=os.environ | environment, check=False).returncode
 
 
-def lab(arguments: list[str]) -> int:
+def lab(words: list[str]) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
-    environment = os.environ | {"SALIENCY_FIGURES": str(PROJECT / "build" / "lab")}
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *arguments]
-    return subprocess.run(command, env=environment, check=False).returncode
+    words = ["--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words]
+    return python("jupyterlab", *words, SALIENCY_FIGURES=str(PROJECT / "build" / "lab"))
+
+
+def lint() -> int:
+    """Style and types; 1 if one of the tools has found something."""
+    return max([python(*command) for command in LINT]) and 1
 
 
 def _value(word: str):
@@ -240,25 +245,24 @@ def audit(words: list[str]) -> int:
 
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
-    if words[:1] == ["test"]:
-        return pytest(words[1:])
-    if words[:1] == ["bench"]:
-        return pytest(["tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:]])
-    if words[:1] == ["lab"]:
-        return lab(words[1:])
-    if words[:1] == ["audit"]:
-        return _told(audit, words[1:])
-    arguments = parser().parse_args(words)
-    if arguments.data_root:
-        root = Path(arguments.data_root).expanduser().resolve()
-        if not root.is_dir():
-            say(f"--data-root {root} is not a folder")
-            return 2
-        os.environ["SALIENCY_DATA"] = str(root)
-    return _told(_do, arguments)
+    match words[:1]:
+        case ["test"]:
+            return python("pytest", *words[1:])
+        case ["bench"]:
+            return python("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:])
+        case ["lab"]:
+            return lab(words[1:])
+        case ["audit"]:
+            return _told(audit, words[1:])
+    return _told(_do, parser().parse_args(words))
 
 
 def _do(arguments: argparse.Namespace) -> int:
+    if arguments.data_root:
+        root = Path(arguments.data_root).expanduser().resolve()
+        if not root.is_dir():
+            raise ValueError(f"--data-root {root} is not a folder")
+        os.environ["SALIENCY_DATA"] = str(root)
     match arguments.command:
         case "run":
             return run(arguments)
@@ -266,6 +270,10 @@ def _do(arguments: argparse.Namespace) -> int:
             return check(arguments)
         case "site":
             return site(arguments)
+        case "publish":
+            return publish()
+        case "lint":
+            return lint()
         case "clean":
             return clean()
     say(f"the environment is ready: {sys.prefix}")

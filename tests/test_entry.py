@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -139,8 +140,8 @@ def test_values_of_set_are_yaml():
 def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PROJECT", tmp_path)
     monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "data"))
-    monkeypatch.delenv("SALIENCY_ROWS", raising=False)
-    made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/cache/x", "data/rows/x"]
+    monkeypatch.delenv("SALIENCY_RESULTS", raising=False)
+    made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/results/x"]
     kept = ["figures/quick/x", "figures/paper/x", "data/ensembles/x", "data/MNIST/raw/x", "data/published/x", "mine"]
     for name in made + kept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -148,17 +149,21 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeyp
     assert cli.main(["clean"]) == 0
     assert not any((tmp_path / name).exists() for name in made) and all((tmp_path / name).exists() for name in kept)
     out = capsys.readouterr().out
-    assert out.count("removed") == 5 and "kept" in out and "ensembles" in out
+    assert out.count("removed") == 4 and out.count("kept") == 1 and "ensembles" in out
 
 
+@pytest.mark.parametrize("named", ["SALIENCY_STORE", "SALIENCY_RESULTS"])
 @pytest.mark.parametrize("where", ["../home", ".", "data", "figures"])
-def test_clean_leaves_folders_that_the_user_names_alone(where, tmp_path, monkeypatch, capsys):
-    """A store or rows elsewhere or among other things, and a build folder that is a link."""
+def test_clean_leaves_folders_that_the_user_names_alone(named, where, tmp_path, monkeypatch, capsys):
+    """A store or results elsewhere or among other things, and a build folder that is a link."""
     project, elsewhere = tmp_path / "project", tmp_path / "project" / where
+    results = {"SALIENCY_STORE": elsewhere / "mine" / "results", "SALIENCY_RESULTS": elsewhere}[named]
     monkeypatch.setattr(cli, "PROJECT", project)
     monkeypatch.setenv("SALIENCY_STORE", str(elsewhere / "mine"))
-    monkeypatch.setenv("SALIENCY_ROWS", str(elsewhere))
-    kept = [elsewhere / "mine" / "cache" / "x", elsewhere / "x", elsewhere / "published" / "x", project / "built" / "x"]
+    monkeypatch.delenv("SALIENCY_RESULTS", raising=False)
+    if named == "SALIENCY_RESULTS":
+        monkeypatch.setenv(named, str(results))
+    kept = [results / "x", elsewhere / "x", elsewhere / "published" / "x", project / "built" / "x"]
     for path in kept:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
@@ -166,7 +171,26 @@ def test_clean_leaves_folders_that_the_user_names_alone(where, tmp_path, monkeyp
     assert cli.main(["clean"]) == 0
     assert all(path.exists() for path in kept)
     out = capsys.readouterr().out
-    assert "removed" not in out and out.count("kept") == 3
+    assert "removed" not in out and out.count("kept") == 2
+
+
+def test_publish_says_what_it_wrote(monkeypatch, capsys):
+    written = [PROJECT / "README.md", PROJECT / "RESULTS.md"]
+    monkeypatch.setitem(sys.modules, "saliency_lib.book.results", SimpleNamespace(publish=lambda: list(written)))
+    monkeypatch.setattr("saliency_lib.book.results", sys.modules["saliency_lib.book.results"], raising=False)
+    assert cli.main(["publish"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"written: {path}" for path in written]
+    written.clear()
+    assert cli.main(["publish"]) == 0 and "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text,code", [('"""Says what it is."""\n', 0), ("import os\n", 1), ("x  = 1\n", 1)])
+def test_lint_fails_on_what_ruff_finds(text, code, tmp_path, monkeypatch):
+    pytest.importorskip("ruff")
+    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr(cli, "LINT", [command for command in cli.LINT if command[0] == "ruff"])
+    (tmp_path / "a.py").write_text(text)
+    assert cli.main(["lint"]) == code
 
 
 def test_where_data_is_looked_for(monkeypatch, tmp_path):
@@ -196,7 +220,7 @@ def test_a_folder_that_cannot_be_written_gets_a_sentence(tmp_path):
 def test_lab_listens_on_loopback_and_keeps_committed_figures_safe(monkeypatch):
     seen = {}
 
-    def run(command, env, check):
+    def run(command, *, env, **_):
         seen.update(command=command, env=env)
         return subprocess.CompletedProcess(command, 0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from traceback import format_exc
 
 from saliency_lib.book import profiles, script
-from saliency_lib.runtime import executors, rows
+from saliency_lib.runtime import code, executors
 from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
 
 BUILD = PROJECT / "build"
@@ -91,12 +91,12 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in profiles.content(notebook)["cells"]]
-    for _, source in cells:
-        state.update(source.encode())
-    code = "\n".join(source for kind, source in cells if kind == "code")
-    state.update(rows.code(*rows.imports(code)).encode())
+    for _, text in cells:
+        state.update(text.encode())
+    source = "\n".join(text for kind, text in cells if kind == "code")
+    state.update(code.of_script(source).encode())
     for path in [
-        PROJECT / "saliency_lib" / "style.mplstyle",
+        Path(__file__).with_name("style.mplstyle"),
         *sorted((PROJECT / "data" / "published").glob("*.csv")),
         PROJECT / "requirements.lock",
     ]:
