@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib import snr
-from saliency_lib.estimates import Estimate, jackknife
+from saliency_lib.estimates import GROUPS, Estimate, jackknife
 from saliency_lib.runtime import executors
 from saliency_lib.runtime.seeds import derive
 from saliency_lib.similarity import ssim, ssim_of_pairs, with_the_others
-from saliency_lib.snr import GROUPS, Measurement, measure_maps
+from saliency_lib.snr import Measurement, measure_maps
 
 AGAIN, SHIFT = 1, 2  # what seeds are for
 CHUNK_VALUES = 100_000_000  # of all members' maps together; about twenty times as many bytes each are held at the peak
@@ -62,7 +62,7 @@ class Survey:
         n = len(self.sampling)
         kept = list(_kept(n)) if n > 2 else []
         power, share = [], []
-        for powers, members in zip((self.own.all, *self.own.without), (torch.arange(n), *kept)):
+        for powers, members in zip((self.own.value, *self.own.without), (torch.arange(n), *kept)):
             power.append(snr.power_mean(powers))
             share.append((self.sampling[members].mean(0).to(powers.noise) / powers.noise).nanmean().item())
         retraining = [p / (1 - s) if s < 1 else math.nan for p, s in zip(power, share)]
@@ -77,14 +77,14 @@ class Survey:
             "debiased": snr.root(estimate(power)),
             "without sampling": snr.root(estimate(retraining)),
             "sampling": estimate(share),
-            "null": snr.plugin_mean(self.shifted.all),
-            "null debiased": snr.debiased_mean(self.shifted.all),
+            "null": snr.plugin_mean(self.shifted.value),
+            "null debiased": snr.debiased_mean(self.shifted.value),
             "mismatched": self.mismatched.debiased(),
             "level": self.level,
             "everywhere": self.everywhere,
             "clipped": self.own.clipped,
             "absolute": self.absolute.debiased(),
-            "absolute null": snr.debiased_mean(self.absolute_shifted.all),
+            "absolute null": snr.debiased_mean(self.absolute_shifted.value),
             "likeness": estimate(self.likeness),
             "likeness mismatched": _of_pairs(self.pairs_mismatched, torch.arange(n)),
             "apart": estimate(apart),
@@ -155,7 +155,7 @@ def shift(members: Tensor, seed: int) -> Tensor:
 def _signal_shares(maps: Tensor, own: Measurement) -> tuple[float, float]:
     """Shares of the signal's power that are one level for all pixels, and one map for all images; unbiased above and
     below the line, since only products of different members count."""
-    scaled = (maps.double() / own.all.noise.sqrt().view(1, -1, 1, 1, 1)).nan_to_num_(0.0)  # 0 / 0 of a silent image
+    scaled = (maps.double() / own.value.noise.sqrt().view(1, -1, 1, 1, 1)).nan_to_num_(0.0)  # 0 / 0 of a silent image
 
     def products(m: Tensor) -> float:  # mean over pairs of different members of their inner product
         total = m.sum(0)

@@ -115,13 +115,11 @@ def together(parts: Mapping[Hashable, Replicates[T]]) -> Replicates[dict[Hashabl
     return first.map(lambda *values: dict(zip(parts, values)), *rest)
 
 
-def over_members(statistic, *samples) -> Estimate:
+def over_members(statistic: Callable[..., float], *samples) -> Estimate:
     """``statistic(*samples)`` with its jackknife interval, one member left out at a time; the members are the first
     axis of every sample (arrays or tensors). Unbounded for fewer than three members."""
     n = len(samples[0])
-    kept = [np.delete(np.arange(n), i) for i in range(n)] if n > 2 else []
-    left_out = [statistic(*(sample[k] for sample in samples)) for k in kept]
-    return jackknife(statistic(*samples), left_out, np.ones(len(left_out)))
+    return replicates(lambda members: statistic(*(sample[members] for sample in samples)), n, most=n).estimate()
 
 
 def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:

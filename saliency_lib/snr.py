@@ -6,7 +6,7 @@ E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sq
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib import attribution
-from saliency_lib.estimates import Estimate, jackknife
+from saliency_lib.estimates import Estimate, Replicates, groups
 from saliency_lib.runtime import executors
+from saliency_lib.runtime.executors.base import in_order
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import derive
 
-GROUPS = 10  # at most, of the jackknife over members
-TOO_FEW = "a signal-to-noise ratio needs at least two members, not {}"
 CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
 
 
@@ -36,48 +35,38 @@ class Moments:
     """
 
     def __init__(self):
-        self.n, self.mean, self.m2 = 0, None, None
+        self.n, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
 
     def update(self, maps: Tensor) -> "Moments":
         """Add one member's maps, (images, c, h, w); raises ValueError if the shape differs from the others'."""
-        if self.mean is not None and maps.shape != self.mean.shape:
-            raise ValueError(f"maps of shape {tuple(maps.shape)} do not go with those of {tuple(self.mean.shape)}")
-        maps = maps.detach().double()
-        if self.mean is None:
-            self.mean, self.m2 = torch.zeros_like(maps), torch.zeros_like(maps)
-        self.n += 1
-        delta = maps - self.mean
-        self.mean += delta / self.n
-        self.m2.addcmul_(delta, maps - self.mean)
+        self._check(maps)
+        self.n, delta = self.n + 1, maps.detach().double() - self.mean
+        self.mean = self.mean + delta / self.n
+        self.m2 = self.m2 + delta.mul_(maps.detach() - self.mean)
         return self
 
     def merge(self, other: "Moments") -> "Moments":
         """Add the members that ``other`` has seen; ``other`` stays as it is."""
-        if other.n == 0:
-            return self
-        if self.n == 0:
-            self.n, self.mean, self.m2 = other.n, other.mean.clone(), other.m2.clone()
-            return self
-        if self.mean.shape != other.mean.shape:
-            raise ValueError(f"moments of shape {tuple(other.mean.shape)} do not go with {tuple(self.mean.shape)}")
-        total, delta = self.n + other.n, other.mean - self.mean
-        self.m2 += other.m2 + delta**2 * (self.n * other.n / total)
-        self.mean += delta * (other.n / total)
-        self.n = total
+        if other.n:
+            self._check(other.mean)
+            total, delta = self.n + other.n, other.mean - self.mean
+            self.m2 = self.m2 + other.m2 + delta**2 * (self.n * other.n / total)
+            self.mean, self.n = self.mean + delta * (other.n / total), total
         return self
 
     def without(self, part: "Moments") -> "Moments":
         """The moments of the members that are in this but not in ``part``, which must be some of them."""
-        if part.n == 0:
-            return Moments().merge(self)
         rest = Moments()
-        rest.n = self.n - part.n
-        if rest.n == 0:
-            return rest
-        rest.mean = (self.mean * self.n - part.mean * part.n) / rest.n
-        delta = part.mean - rest.mean
-        rest.m2 = (self.m2 - part.m2 - delta**2 * (part.n * rest.n / self.n)).clamp(min=0)
+        if part.n < self.n:
+            rest.n = self.n - part.n
+            rest.mean = (self.mean * self.n - part.mean * part.n) / rest.n
+            delta = part.mean - rest.mean
+            rest.m2 = (self.m2 - part.m2 - delta**2 * (part.n * rest.n / self.n)).clamp(min=0)
         return rest
+
+    def _check(self, maps: Tensor) -> None:
+        if self.n and maps.shape != self.mean.shape:
+            raise ValueError(f"maps of shape {tuple(maps.shape)} do not go with those of {tuple(self.mean.shape)}")
 
     @property
     def variance(self) -> Tensor:
@@ -161,6 +150,11 @@ def rooted(power: float) -> float:
     return math.sqrt(max(power, 0.0))  # in this order, no number stays none
 
 
+def log_mean(power: Mapping[Hashable, float], names: Sequence) -> float:
+    """Mean logarithm of the SNR of some of ``{name: squared SNR}``; no number where one of them has no signal."""
+    return sum(math.log(power[name]) / 2 if power[name] > 0 else math.nan for name in names) / len(names)
+
+
 def debiased_mean(p: Powers) -> float:
     """The table statistic without bias from few members: root of the mean over images of unclipped squared SNR."""
     return rooted(power_mean(p))
@@ -173,27 +167,8 @@ def root(power: Estimate) -> Estimate:
     return Estimate(*(rooted(end) for end in power))
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """SNR of a method over an ensemble on a set of images, with what the jackknife over members needs.
-
-    Attributes
-    ----------
-    all : Powers
-        Of all members.
-    without : tuple of Powers
-        Of all members but one group, for each group.
-    sizes : tuple of int
-        Members per group.
-    """
-
-    all: Powers
-    without: tuple[Powers, ...]
-    sizes: tuple[int, ...]
-
-    def estimate(self, statistic: Callable[[Powers], float]) -> Estimate:
-        """``statistic`` of all members with its 95 % interval over members (delete-a-group jackknife)."""
-        return jackknife(statistic(self.all), [statistic(p) for p in self.without], self.sizes)
+class Measurement(Replicates[Powers]):
+    """SNR of a method over an ensemble on a set of images: powers of all members, and without each group of them."""
 
     def power_ratio(self) -> Estimate:
         """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
@@ -201,34 +176,29 @@ class Measurement:
 
     def debiased(self) -> Estimate:
         """:func:`debiased_mean` with its interval over members; clipped at zero only after the jackknife."""
-        ratio = self.power_ratio()
-        return root(ratio)
+        return root(self.power_ratio())
 
     @property
     def clipped(self) -> float:
         """Share of images whose estimate of ||mu||^2 is not positive; about a half for pure noise."""
-        return (self.all.signal <= 0).double().mean().item()
+        return (self.value.signal <= 0).double().mean().item()
 
 
-def measure_maps(maps: Sequence[Tensor] | Tensor) -> Measurement:
-    """Measurement of maps given one member at a time, each (images, c, h, w); any iterable of known length."""
-    n = len(maps)
+def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
+    """Measurement of maps given one member at a time, each (images, c, h, w); ``n`` is for those without a length."""
+    n = len(maps) if n is None else n
     if n < 2:
-        raise ValueError(TOO_FEW.format(n))
-    groups = [Moments() for _ in range(min(n, GROUPS))]
+        raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
+    left_out = groups(n)
+    parts = [Moments() for _ in left_out or [range(n)]]
+    part_of = {i: part for group, part in zip(left_out or [range(n)], parts) for i in group}
     for i, member in enumerate(maps):
-        groups[i % len(groups)].update(member)
-    return _measurement(groups)
-
-
-def _measurement(groups: list[Moments]) -> Measurement:
+        part_of[i].update(member)
     total = Moments()
-    for group in groups:
-        total.merge(group)
-    enough = [group for group in groups if total.n - group.n > 1]
-    return Measurement(
-        powers(total), tuple(powers(total.without(group)) for group in enough), tuple(group.n for group in enough)
-    )
+    for part in parts:
+        total.merge(part)
+    without = tuple(powers(total.without(part)) for part in parts if left_out)
+    return Measurement(powers(total), without, tuple(map(len, left_out)))
 
 
 def measure(
@@ -255,55 +225,30 @@ def measure(
     seed : int
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
     executor : str
-        Where members' maps are computed and merged, a task each, as in :func:`saliency_lib.runtime.executors.get`.
+        Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.executors.get`.
     """
-    if len(ensemble) < 2:
-        raise ValueError(TOO_FEW.format(len(ensemble)))
-    execute, groups = executors.get(executor), min(len(ensemble), GROUPS)
-    branches = [list(range(group, len(ensemble), groups)) for group in range(groups)]
+    n, execute = len(ensemble), executors.get(executor)
     chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         rows = slice(start, start + chunk)
-        part = images[rows].clone(), targets[rows].clone()  # a slice would take all images with it to a worker
-        maps = _Maps(method, ensemble, *part, seed, batch_size)
-        parts.append(execute.reduce(partial(_moments, maps), branches, _merged, _measurement, images.device.type))
+        some = images[rows].clone(), targets[rows].clone()  # a slice would take all images with it to a worker
+        pairs = execute.map(partial(_maps, method, ensemble, *some, seed, batch_size), range(n), images.device.type)
+        parts.append(measure_maps((maps for _, maps in in_order(pairs, range(n))), n))
     return joined(parts)
 
 
-def _moments(maps: "_Maps", member: int) -> Moments:
-    return Moments().update(maps[member])
-
-
-def _merged(one: Moments, other: Moments) -> Moments:
-    return Moments().merge(one).merge(other)
+def _maps(method, ensemble, images, targets, seed: int, batch_size: int | None, member: int) -> Tensor:
+    return attribution.attribute(method, ensemble[member], images, targets, derive(seed, member), batch_size)
 
 
 def joined(parts: Sequence[Measurement]) -> Measurement:
     """One measurement of all images out of those of parts of them, by the same members."""
 
-    def together(powers: Sequence[Powers]) -> Powers:
-        return Powers(powers[0].n, torch.cat([p.mean for p in powers]), torch.cat([p.noise for p in powers]))
+    def together(*parts: Powers) -> Powers:
+        return Powers(parts[0].n, torch.cat([p.mean for p in parts]), torch.cat([p.noise for p in parts]))
 
-    without = tuple(together(group) for group in zip(*(part.without for part in parts)))
-    return Measurement(together([part.all for part in parts]), without, parts[0].sizes)
-
-
-class _Maps(Sequence):
-    """One member's maps at a time, computed when asked for."""
-
-    def __init__(self, method, ensemble, images, targets, seed, batch_size):
-        self.method, self.ensemble, self.images, self.targets = method, ensemble, images, targets
-        self.seed, self.batch_size = seed, batch_size
-
-    def __len__(self) -> int:
-        return len(self.ensemble)
-
-    def __getitem__(self, member: int) -> Tensor:
-        if member >= len(self):
-            raise IndexError(member)
-        model, seed = self.ensemble[member], derive(self.seed, member)
-        return attribution.attribute(self.method, model, self.images, self.targets, seed, self.batch_size)
+    return Measurement(**vars(parts[0].map(together, *parts[1:])))
 
 
 def member_maps(
@@ -316,21 +261,5 @@ def member_maps(
     batch_size: int | None = None,
 ) -> Tensor:
     """All members' maps, (members, n, c, h, w); a stochastic method draws anew for every member."""
-    return torch.stack(list(_Maps(method, ensemble, images, targets, seed, batch_size)))
-
-
-def mean_map_powers(maps: Tensor, size: int) -> Powers:
-    """Powers of the mean map of ``size`` members, from disjoint groups of them.
-
-    Parameters
-    ----------
-    maps : Tensor
-        (members, images, c, h, w); the first ``members // size`` groups of consecutive members are used.
-    """
-    groups = len(maps) // size
-    if groups < 2:
-        raise ValueError(f"{len(maps)} members give {groups} disjoint groups of {size}; two are needed")
-    moments = Moments()
-    for group in maps[: groups * size].split(size):
-        moments.update(group.mean(0))
-    return powers(moments)
+    members = range(len(ensemble))
+    return torch.stack([_maps(method, ensemble, images, targets, seed, batch_size, member) for member in members])

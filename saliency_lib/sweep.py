@@ -69,7 +69,7 @@ def measure(spec: EnsembleSpec, n_images: int | None) -> dict[str, float | Estim
         "accuracy": student(ensemble.accuracies),
         "loss": sum(losses) / len(losses) if losses else math.nan,
         "seconds": ensemble.seconds,
-    } | controls.with_parts("power", [snr.power_mean(p) for p in (found.all, *found.without)])
+    } | controls.with_parts("power", [snr.power_mean(p) for p in (found.value, *found.without)])
 
 
 def run(

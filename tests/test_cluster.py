@@ -80,7 +80,7 @@ def test_merged_statistics_are_those_of_serial(cluster, one_thread):
     nets = [tiny_net(seed) for seed in range(12)]  # more than the jackknife has groups, so that there is a tree
     method = "input_gradient"
     here, there = (snr.measure(method, nets, images, targets, chunk=5, executor=name) for name in ("serial", cluster))
-    for one, other in zip((here.all, *here.without), (there.all, *there.without), strict=True):
+    for one, other in zip((here.value, *here.without), (there.value, *there.without), strict=True):
         torch.testing.assert_close(one.mean, other.mean, rtol=1e-6, atol=0)
         torch.testing.assert_close(one.noise, other.noise, rtol=1e-6, atol=0)
     assert here.sizes == there.sizes == (2, 2, *[1] * 8)

@@ -41,13 +41,13 @@ def test_streaming_equals_storing(n, offset, scale, seed):
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 99))
 def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, seed):
     parts = [stream(normal(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
-    before = [(p.n, None if p.mean is None else p.mean.clone()) for p in parts]
+    before = [(p.n, p.mean.clone()) for p in parts]
     merged, n = Moments(), sum(sizes)
     for part in parts:
         merged.merge(part)
     assert merged.n == n
     for (count, mean), part in zip(before, parts):
-        assert part.n == count and (mean is None or torch.equal(mean, part.mean))
+        assert part.n == count and torch.equal(mean, part.mean)
     if n:
         whole = stream([m for i, k in enumerate(sizes) for m in normal(k, 2, 1, 3, 3, seed=seed + i) + 10])
         torch.testing.assert_close(merged.mean, whole.mean)
@@ -60,7 +60,8 @@ def test_taking_a_part_away_undoes_merging():
     assert rest.n == 4
     torch.testing.assert_close(rest.mean, a.mean)
     torch.testing.assert_close(rest.m2, a.m2)
-    assert a.without(a).n == 0 and torch.equal(a.without(Moments()).mean, a.mean)
+    assert a.without(a).n == 0
+    torch.testing.assert_close(a.without(Moments()).mean, a.mean)
 
 
 @pytest.mark.parametrize("ratio", [0, 0.1, 0.6, 1, 3])
@@ -135,7 +136,7 @@ def test_measuring_networks_equals_measuring_their_maps_whatever_the_chunk():
     whole = snr.measure_maps(maps)
     for chunk in (None, 3, 7):
         m = snr.measure("input_gradient", nets, x, y, chunk=chunk)
-        torch.testing.assert_close(m.all.mean, whole.all.mean)
+        torch.testing.assert_close(m.value.mean, whole.value.mean)
         torch.testing.assert_close(m.without[1].noise, whole.without[1].noise)
         assert m.estimate(snr.plugin_mean).low == pytest.approx(whole.estimate(snr.plugin_mean).low)
 
@@ -143,17 +144,7 @@ def test_measuring_networks_equals_measuring_their_maps_whatever_the_chunk():
 def test_the_same_network_twice_has_no_noise():
     net, x, y = tiny_net(), normal(2, 3, 16, 16).float(), torch.tensor([0, 1])
     m = snr.measure("input_gradient", [net, net], x, y)
-    assert torch.isinf(snr.snr(m.all)).all() and (m.all.noise == 0).all() and m.clipped == 0
-
-
-def test_mean_maps_of_disjoint_groups():
-    maps = normal(7, 3, 1, 2, 2)
-    p = snr.mean_map_powers(maps, 3)
-    two = torch.stack([maps[:3].mean(0), maps[3:6].mean(0)])
-    assert p.n == 2
-    torch.testing.assert_close(p.noise, two.var(0).flatten(1).sum(1))
-    with pytest.raises(ValueError, match="7 members give 1 disjoint groups of 4"):
-        snr.mean_map_powers(maps, 4)
+    assert torch.isinf(snr.snr(m.value)).all() and (m.value.noise == 0).all() and m.clipped == 0
 
 
 @given(st.floats(0.01, 10), st.floats(0.01, 10))
@@ -183,7 +174,7 @@ def test_bad_input_gets_a_sentence():
 def test_debiased_intervals_clip_last_and_stay_open_when_unknown():
     noise = snr.measure_maps(synthetic(0, 8, images=20))
     e = noise.debiased()
-    assert e.low == 0 and e.value == pytest.approx(snr.debiased_mean(noise.all)) and e.high > 0
+    assert e.low == 0 and e.value == pytest.approx(snr.debiased_mean(noise.value)) and e.high > 0
     assert noise.power_ratio().low < 0
     assert snr.measure_maps(normal(2, 3, 1, 2, 2)).debiased().high == math.inf
 
@@ -196,5 +187,5 @@ def test_a_published_number_loses_what_noise_adds():
     assert snr.debiased_number(0.5, 30) == pytest.approx((0.25 - 1 / 30) ** 0.5)
     assert snr.debiased_number(0.1, 30) == 0
     maps = torch.randn(30, 400, 1, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.4
-    powers = snr.measure_maps(maps).all
+    powers = snr.measure_maps(maps).value
     assert snr.debiased_number(snr.plugin_mean(powers), 30) == pytest.approx(snr.debiased_mean(powers), rel=0.02)

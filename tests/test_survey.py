@@ -53,15 +53,15 @@ def level_and_detail(level=1.0, everywhere=1.0, image=1.0, members=6, images=40,
 def test_what_signal_and_noise_score():
     signal, x = noise(1, 12, 1, 16, 16, seed=1), torch.zeros(12, 1, 16, 16)
     found = controls.survey(*fixed(2 * signal + noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
-    assert abs(snr.debiased_mean(found.own.all) - 2) < 0.1
+    assert abs(snr.debiased_mean(found.own.value) - 2) < 0.1
     for part in (found.mismatched, found.shifted):
-        assert abs(snr.plugin_mean(part.all) - 6**-0.5) < 0.05
+        assert abs(snr.plugin_mean(part.value) - 6**-0.5) < 0.05
     half = controls.survey(*fixed(noise(6, 12, 1, 16, 16).abs()), x, torch.zeros(12))
     for part in (half.own, half.shifted, half.mismatched):  # noise without a sign: all three say the same
-        assert abs(snr.debiased_mean(part.all) - 1.32) < 0.05
+        assert abs(snr.debiased_mean(part.value) - 1.32) < 0.05
     signed = controls.survey(*fixed(noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
     for part in (signed.absolute, signed.absolute_shifted):
-        assert abs(snr.debiased_mean(part.all) - 1.32) < 0.05
+        assert abs(snr.debiased_mean(part.value) - 1.32) < 0.05
 
 
 @pytest.mark.parametrize("parts", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (0.5, 0.5, 2.0)])
@@ -108,7 +108,7 @@ def test_intervals_over_members_are_the_jackknife_of_each_statistic():
     left = [with_the_others(ssim, maps[[i for i in range(5) if i != k]]).mean().item() for k in range(5)]
     for ours, theirs in zip(row["likeness"], jackknife(whole, left, [1] * 5)):
         assert ours == pytest.approx(theirs, rel=1e-6)
-    power = [snr.power_mean(p) for p in (snr.measure_maps(maps).all, *snr.measure_maps(maps).without)]
+    power = [snr.power_mean(p) for p in (snr.measure_maps(maps).value, *snr.measure_maps(maps).without)]
     joint = controls.jointly(lambda p: p["a"], {"a": row}, 5, "power")
     assert joint == pytest.approx(jackknife(power[0], power[1:], [1] * 5))
 
@@ -136,18 +136,18 @@ def test_silent_and_constant_maps_give_no_numbers_rather_than_wrong_ones():
     one_silent[:, 3] = 0
     row = controls.survey(*fixed(one_silent), x, torch.zeros(8)).row()
     rest = snr.measure_maps(one_silent[:, [i for i in range(8) if i != 3]])
-    assert row["debiased"].value == pytest.approx(snr.debiased_mean(rest.all))
+    assert row["debiased"].value == pytest.approx(snr.debiased_mean(rest.value))
 
 
 def test_parts_of_the_images_make_the_whole(monkeypatch):
     nets, (x, y) = [tiny_net(seed) for seed in range(3)], batch(7)
     whole = controls.survey("input_gradient", nets, x, y)
     maps = snr.member_maps("input_gradient", nets, x, y)
-    torch.testing.assert_close(snr.snr(whole.own.all), snr.snr(snr.measure_maps(maps).all))
+    torch.testing.assert_close(snr.snr(whole.own.value), snr.snr(snr.measure_maps(maps).value))
     monkeypatch.setattr(controls, "CHUNK_VALUES", 3 * 3 * x[0].numel())
     parts = controls.survey("input_gradient", nets, x, y)
-    torch.testing.assert_close(snr.snr(parts.own.all), snr.snr(whole.own.all))
-    assert parts.likeness == pytest.approx(whole.likeness) and len(parts.mismatched.all.mean) == 7
+    torch.testing.assert_close(snr.snr(parts.own.value), snr.snr(whole.own.value))
+    assert parts.likeness == pytest.approx(whole.likeness) and len(parts.mismatched.value.mean) == 7
     torch.testing.assert_close(parts.pairs, whole.pairs)
     assert set(parts.row()) == set(whole.row())
 

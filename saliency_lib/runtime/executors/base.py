@@ -29,7 +29,7 @@ class Executor(ABC):
         leaves = [(branch, k) for branch, items in enumerate(branches) for k in range(len(items))]
         merged: list = [None] * len(branches)
         pairs = self.map(partial(_leaf, task, branches), leaves, device)
-        for (branch, k), result in _in_order(pairs, leaves):
+        for (branch, k), result in in_order(pairs, leaves):
             merged[branch] = merge(merged[branch], result) if k else result
         return finish(merged)
 
@@ -39,7 +39,7 @@ def _leaf(task: Callable[[Any], Any], branches: Sequence[Sequence], place: tuple
     return task(branches[branch][k])
 
 
-def _in_order(pairs: Iterator[tuple[Any, Any]], items: Sequence) -> Iterator[tuple[Any, Any]]:
+def in_order(pairs: Iterator[tuple[Any, Any]], items: Sequence) -> Iterator[tuple[Any, Any]]:
     """The pairs in the order of ``items``, so that sums come out alike however they were computed."""
     early: dict = {}
     for item in items:
