@@ -12,8 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from saliency_lib import data
-from saliency_lib.data import embedded, torchvision_sets
-from saliency_lib.runtime.store import store_root
+from saliency_lib.data import embedded
 
 
 def pictures(folder, split, classes=("a", "b", "c"), n=6, size=(40, 30), mode="RGB"):
@@ -68,8 +67,6 @@ def test_digits_are_scikit_learns_and_split_by_scan():
 def test_composed_images_do_not_depend_on_how_many_are_asked_for(name):
     few, more = data.load(name, "val", n=20), data.load(name, "val", n=50)
     assert torch.equal(few.images, more.images[:20]) and torch.equal(few.masks, more.masks[:20])
-    again = getattr(embedded, name)("val", 20)
-    assert torch.equal(again["images"], few.images)
     assert not torch.equal(few.images, data.load(name, "train", n=20).images)
 
 
@@ -97,21 +94,25 @@ def test_photodigits_masks_lie_on_one_colour_that_stands_out():
         assert (image[mask].median() - image[outside].mean()).abs() > 0.1
 
 
-def test_cache_is_used_and_made_again_when_it_is_broken():
+def test_composed_images_are_kept_and_made_again_when_what_is_kept_is_broken(monkeypatch, tmp_path):
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
     first = data.load("photodigits", "val", n=7)
-    files = sorted((store_root() / "cache").glob("photodigits-*"), key=lambda p: p.stat().st_mtime)
-    written = files[-1].read_bytes()
-    files[-1].write_bytes(written[:100])
+    (file,) = tmp_path.glob("*.pickle")
+    file.write_bytes(file.read_bytes()[:100])
     again = data.load("photodigits", "val", n=7)
     assert torch.equal(first.images, again.images) and again.masks.dtype == torch.bool
-    assert files[-1].read_bytes() == written
+    made = file.stat().st_mtime_ns
+    data.load("photodigits", "val", n=7)
+    assert file.stat().st_size > 100 and file.stat().st_mtime_ns == made, "nothing is composed again"
+
+
+THREE = data.load("digits", "val", n=3)
 
 
 @given(st.integers(0, 255), st.integers(0, 255))
 def test_normalising_follows_mean_and_std(a, b):
-    digits = data.load("digits", "val", n=3)
-    x = digits.normalise(torch.tensor([[[[a, b]]]], dtype=torch.uint8))
-    expected = (torch.tensor([[[[a, b]]]]) / 255 - digits.mean) / digits.std
+    x = THREE.normalise(torch.tensor([[[[a, b]]]], dtype=torch.uint8))
+    expected = (torch.tensor([[[[a, b]]]]) / 255 - THREE.mean) / THREE.std
     torch.testing.assert_close(x, expected.float(), atol=1e-5, rtol=1e-5)
 
 
@@ -276,5 +277,18 @@ def test_cmnist_spreads_backgrounds_evenly_over_digits(tmp_path):
     assert len(white) and white.min() > 120
 
 
-def test_every_named_set_has_its_loader():
-    assert set(torchvision_sets.SETS) | {"digits", "photodigits", "cdigits", "cmnist"} == set(data.DATASETS)
+def test_one_function_is_a_new_data_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(data.registry, "DATASETS", dict(data.DATASETS))
+
+    @data.dataset(("dark", "bright"), 4, mean=(0.5,), std=(0.25,), splits=("val",))
+    def shades(split, n, size, root):
+        (root / split).touch()
+        levels = torch.arange(0, 256, 5, dtype=torch.uint8)
+        return {"images": levels.view(-1, 1, 1, 1).expand(-1, 1, 4, 4), "labels": (levels > 127).long()}
+
+    val = data.load("shades", "val", n=30, size=6, root=tmp_path)
+    assert (tmp_path / "val").exists() and val.shape == (1, 6, 6) and len(val) == 30
+    assert val.inputs([0, 29]).unique().tolist() == pytest.approx([-2, 4 * (145 / 255 - 0.5)], abs=1e-6)
+    assert val.classes[val.labels[29]] == "bright" and val.masks is None
+    with pytest.raises(ValueError, match=r"shades has no split 'train'; one of \['val'\]"):
+        data.load("shades", "train")

@@ -1,7 +1,7 @@
 """Data sets as tensors in memory: ``load(name, split)`` gives an :class:`ImageData`."""
 
-from saliency_lib.data.errors import DataError
-from saliency_lib.data.images import ImageData
-from saliency_lib.data.registry import DATASETS, load
+from saliency_lib.data import embedded, folders, torchvision_sets
+from saliency_lib.data.images import DataError, ImageData
+from saliency_lib.data.registry import DATASETS, dataset, load
 
-__all__ = ["DATASETS", "DataError", "ImageData", "load"]
+__all__ = ["DATASETS", "DataError", "ImageData", "dataset", "embedded", "folders", "load", "torchvision_sets"]

@@ -6,6 +6,8 @@ the CMNIST of Bykov et al. 2022, so that localisation has a ground truth. ``cdig
 all digits white, of one size and in the middle, which small and large networks learn from few images.
 """
 
+from pathlib import Path
+
 import numpy as np
 import skimage.data
 import torch
@@ -13,21 +15,15 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-CLASSES = tuple("0123456789")
+from saliency_lib.data.registry import dataset
+from saliency_lib.runtime.store import kept
+
+DIGITS = tuple("0123456789")
+COMPOSED = {"train": 4000, "val": 1000}  # images where no number is asked for
 TRAIN_SCANS = 1437  # of 1,797; the others are for validation, so that no validation digit was trained on
-PHOTOS = (
-    "astronaut",
-    "chelsea",
-    "coffee",
-    "rocket",
-    "hubble_deep_field",
-    "immunohistochemistry",
-    "brick",
-    "grass",
-    "gravel",
-    "camera",
-)
-PLAIN = 0.875  # side of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
+COLOURED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry")
+PHOTOS = (*COLOURED, "brick", "grass", "gravel", "camera")
+CENTRED = 0.875  # side of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
 CONTRAST = 0.3  # least difference in luma between a digit's colour and the mean of its background, of 1
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -41,7 +37,8 @@ def scans(split: str) -> tuple[Tensor, Tensor]:
     return ink, torch.from_numpy(bunch.target[chosen]).long()
 
 
-def digits(split: str, size: int = 8) -> dict[str, Tensor]:
+@dataset(DIGITS, 8, (0.3052,), (0.3759,))
+def digits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """The scans as they are, enlarged bilinearly where ``size`` is not 8."""
     ink, labels = scans(split)
     if size != 8:
@@ -94,33 +91,34 @@ def _backgrounds(draw: _Draws, size: int) -> Tensor:
     return background
 
 
-def _composed(draw: _Draws, split: str, size: int, part: Tensor, offset: Tensor, paint) -> dict[str, Tensor]:
-    """Digits of side ``part`` (n, 1) of the picture's, ``offset`` (n, 2) from its middle, in the colours that
-    ``paint(backgrounds)`` gives."""
-    ink, labels = scans(split)
+def _standing_out(colour: Tensor, behind: Tensor) -> Tensor:
+    """Colours (n, 3), made lighter or darker where their luma is too near that of their backgrounds (n,)."""
+    luma, away = colour @ LUMA, torch.where(behind > 0.5, -1.0, 1.0)  # towards the side that has room
+    wanted = torch.where((luma - behind).abs() < CONTRAST, behind + away * CONTRAST, luma)
+    return (colour + (wanted - luma)[:, None]).clamp(0, 1)
+
+
+def _composed(split: str, n: int, size: int, seed: int, plain: bool) -> dict[str, Tensor]:
+    """``n`` digits on photographs, of any colour, size and place, or all white, of one size and in the middle."""
+    (ink, labels), draw = scans(split), _Draws(seed, split, n)
     scan = (draw(0) * len(ink)).long().clamp(max=len(ink) - 1)
-    alpha = (1.5 * _placed(ink[scan], 1 / part.expand(-1, 2), -offset / part, size)).clamp(0, 1)
+    side = torch.full((n, 1), CENTRED) if plain else 0.55 + 0.35 * draw(1, 1)  # of the picture's
+    offset = torch.zeros(n, 2) if plain else (2 * draw(2, 2) - 1) * (1 - side)  # from its middle
+    alpha = (1.5 * _placed(ink[scan], 1 / side.expand(-1, 2), -offset / side, size)).clamp(0, 1)
     background = _backgrounds(draw, size)
-    images = alpha * paint(background)[:, :, None, None] + (1 - alpha) * background
+    behind = torch.einsum("nchw,c->n", background, LUMA) / size**2
+    colour = torch.ones(n, 3) if plain else _standing_out(draw(6, 3), behind)
+    images = alpha * colour[:, :, None, None] + (1 - alpha) * background
     return {"images": (images * 255).round().to(torch.uint8), "labels": labels[scan], "masks": alpha[:, 0] > 0.5}
 
 
-def photodigits(split: str, n: int, size: int = 32) -> dict[str, Tensor]:
-    """``n`` composed images of ``size`` pixels; a digit's side is 55 to 90 % of the picture's."""
-    draw = _Draws(20221, split, n)
-    part = 0.55 + 0.35 * draw(1, 1)
-
-    def paint(background: Tensor) -> Tensor:
-        colour = draw(6, 3)
-        luma, behind = colour @ LUMA, torch.einsum("nchw,c->n", background, LUMA) / size**2
-        away = torch.where(behind > 0.5, -1.0, 1.0)  # towards the side that has room
-        wanted = torch.where((luma - behind).abs() < CONTRAST, behind + away * CONTRAST, luma)
-        return (colour + (wanted - luma)[:, None]).clamp(0, 1)
-
-    return _composed(draw, split, size, part, (2 * draw(2, 2) - 1) * (1 - part), paint)
+@dataset(DIGITS, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434))
+def photodigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
+    """As many composed images as are asked for; a digit's side is 55 to 90 % of the picture's."""
+    return kept(_composed, split, n or COMPOSED[split], size, seed=20221, plain=False)
 
 
-def cdigits(split: str, n: int, size: int = 16) -> dict[str, Tensor]:
-    """``n`` composed images of ``size`` pixels, every digit white and in the middle, 7/8 as wide as the picture."""
-    plain, middle = torch.full((n, 1), PLAIN), torch.zeros(n, 2)
-    return _composed(_Draws(20222, split, n), split, size, plain, middle, lambda background: torch.ones(n, 3))
+@dataset(DIGITS, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970))
+def cdigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
+    """As many composed images as are asked for, every digit white and in the middle, 7/8 as wide as the picture."""
+    return kept(_composed, split, n or COMPOSED[split], size, seed=20222, plain=True)

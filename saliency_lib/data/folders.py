@@ -9,8 +9,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from saliency_lib.data.errors import DataError
-from saliency_lib.runtime.cache import cached
+from saliency_lib.data.images import DataError
+from saliency_lib.data.registry import dataset
+from saliency_lib.runtime.store import kept
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
@@ -72,13 +73,33 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image
 
 
-def read(name: str, files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:
-    """All of ``files`` decoded, from the cache as long as no file has changed."""
+def decoded(files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:
+    """Images and labels of a listing's files, from the store as long as no file has changed."""
+    dated = [(path, label, path.stat().st_size, path.stat().st_mtime_ns) for path, label in files]
+    return kept(_decoded, dated, size, channels)
 
-    def make():
-        with ThreadPoolExecutor() as pool:
-            images = list(pool.map(lambda item: decode(item[0], size, channels), files))
-        return {"images": torch.stack(images), "labels": torch.tensor([label for _, label in files])}
 
-    state = [(str(path), label, path.stat().st_size, path.stat().st_mtime_ns) for path, label in files]
-    return cached({"name": name, "size": size, "channels": channels, "files": state}, make)
+def _decoded(dated: list[tuple[Path, int, int, int]], size: int, channels: int) -> dict[str, Tensor]:
+    with ThreadPoolExecutor() as pool:
+        images = list(pool.map(lambda file: decode(file[0], size, channels), dated))
+    return {"images": torch.stack(images), "labels": torch.tensor([label for _, label, *_ in dated])}
+
+
+@dataset(classes=(), size=64, mean=(), std=())
+def folder(split: str, n: int | None, size: int, root: Path) -> dict:
+    """Images of one's own under ``root``, in ``{train,val}/<class>/``, or in ``<class>/``: every fifth for validation.
+
+    Mean and deviation are those of the training images.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder: give folder:/path with images in /path/<class>/")
+    train, val = (split_folder(root, part) for part in ("train", "val"))
+    if train and val:
+        classes, files = listing(train)
+        files = {"train": files, "val": listing(val, classes)[1]}
+    else:
+        classes, files = listing(root)
+        files = {"train": [file for i, file in enumerate(files) if i % 5], "val": files[::5]}
+    found = {part: decoded(files[part], size, channels=3) for part in {"train", split}}
+    scaled = found["train"]["images"].float().div(255).transpose(0, 1).flatten(1)
+    return found[split] | {"classes": classes, "mean": scaled.mean(1), "std": scaled.std(1).clamp(min=1e-3)}

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+class DataError(Exception):
+    """A data set is missing, truncated or corrupt; the message names the file and the way to get it."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """One split of a data set, in memory on one device.
@@ -52,25 +56,13 @@ class ImageData:
 
     def to(self, device: str | torch.device) -> "ImageData":
         """The same data on another device."""
-        return replace(
-            self,
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            masks=None if self.masks is None else self.masks.to(device),
-            mean=self.mean.to(device),
-            std=self.std.to(device),
-        )
+        return replace(self, **{name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)})
 
     def take(self, indices: int | slice | Sequence[int] | Tensor) -> "ImageData":
         """Some of the images: the first ``indices`` of them if it is an int, else those that it selects."""
-        if isinstance(indices, int):
-            indices = slice(indices)
-        return replace(
-            self,
-            images=self.images[indices],
-            labels=self.labels[indices],
-            masks=None if self.masks is None else self.masks[indices],
-        )
+        rows = slice(indices) if isinstance(indices, int) else indices
+        masks = None if self.masks is None else self.masks[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], masks=masks)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (n, c, h, w) to float32 with zero mean and unit variance per channel of the data set."""

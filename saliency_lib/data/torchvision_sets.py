@@ -1,4 +1,4 @@
-"""The papers' data sets as torchvision keeps and downloads them.
+"""The papers' data sets as torchvision keeps and downloads them, or as trees of images.
 
 A download goes to a folder of its own and is moved into place when it is complete, so that a half-finished one never
 counts as data. What lies there already is checked for its size before it is read.
@@ -6,17 +6,38 @@ counts as data. What lies there already is checked for its size before it is rea
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torchvision
+import torch.nn.functional as F
 from torch import Tensor
+from torchvision.datasets import CIFAR10, MNIST, FashionMNIST, Imagenette, VisionDataset
+from torchvision.datasets.utils import check_integrity
 
-from saliency_lib.data import folders
-from saliency_lib.data.errors import DataError
+from saliency_lib.data.embedded import DIGITS
+from saliency_lib.data.folders import decoded, listing, split_folder
+from saliency_lib.data.images import DataError
+from saliency_lib.data.registry import dataset, load
 
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+IMAGENETTE = {
+    "n01440764": "tench",
+    "n02102040": "English springer",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "gas pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+IMAGENETTE_FILES = {"train": 9469, "val": 3925}
 IDX_BYTES = {
     "train-images-idx3-ubyte": 16 + 60000 * 784,
     "train-labels-idx1-ubyte": 8 + 60000,
@@ -25,58 +46,53 @@ IDX_BYTES = {
 }
 
 
-@dataclass(frozen=True)
-class TorchvisionSet:
-    """How torchvision names a data set: its class, the folder it makes under the root, and its arguments."""
-
-    cls: str
-    folder: str
-    arguments: dict
-
-    def make(self, root: Path, train: bool, download: bool):
-        arguments = {"split": "train" if train else "val", **self.arguments} if self.arguments else {"train": train}
-        return getattr(torchvision.datasets, self.cls)(root, download=download, **arguments)  # brings both splits
-
-
-SETS = {
-    "fashion_mnist": TorchvisionSet("FashionMNIST", "FashionMNIST", {}),
-    "mnist": TorchvisionSet("MNIST", "MNIST", {}),
-    "cifar10": TorchvisionSet("CIFAR10", "cifar-10-batches-py", {}),
-    "imagenette": TorchvisionSet("Imagenette", "imagenette2-160", {"size": "160px"}),
-}
-IMAGENETTE_FILES = {"train": 9469, "val": 3925}
-
-
-def _flaw(name: str, root: Path) -> str | None:
-    """What is missing or of the wrong size under ``root``, by file; None if the data set is whole."""
-    base = root / SETS[name].folder
-    if name in ("fashion_mnist", "mnist"):
-        for file, size in IDX_BYTES.items():
-            path = base / "raw" / file
-            found = path.stat().st_size if path.exists() else 0
-            if found != size:
-                return f"{path} has {found:,} bytes in place of {size:,}"
-    elif name == "cifar10":
-        cls = torchvision.datasets.CIFAR10
-        for file, md5 in cls.train_list + cls.test_list:
-            if not torchvision.datasets.utils.check_integrity(base / file, md5):
-                return f"{base / file} is missing or corrupt (wrong checksum)"
-    else:
-        for split, files in IMAGENETTE_FILES.items():
-            found = len(list((base / split).glob("*/*.JPEG")))
-            if found != files:
-                return f"{base / split} has {found:,} images in place of {files:,}"
+def _idx_flaw(folder: Path) -> str | None:
+    for file, size in IDX_BYTES.items():
+        path = folder / "raw" / file
+        if (found := path.stat().st_size if path.exists() else 0) != size:
+            return f"{path} has {found:,} bytes in place of {size:,}"
     return None
+
+
+def _cifar_flaw(folder: Path) -> str | None:
+    for file, md5 in CIFAR10.train_list + CIFAR10.test_list:
+        if not check_integrity(folder / file, md5):
+            return f"{folder / file} is missing or corrupt (wrong checksum)"
+    return None
+
+
+def _imagenette_flaw(folder: Path) -> str | None:
+    for split, files in IMAGENETTE_FILES.items():
+        if (found := len(list((folder / split).glob("*/*.JPEG")))) != files:
+            return f"{folder / split} has {found:,} images in place of {files:,}"
+    return None
+
+
+class Source(NamedTuple):
+    """The folder that torchvision makes under the root, its class, and what tells a file of the folder that is missing
+    or of the wrong size (None if all is whole). The class brings both splits in a download."""
+
+    folder: str
+    open: Callable[..., VisionDataset]
+    flaw: Callable[[Path], str | None]
+
+
+SOURCES = {
+    "fashion_mnist": Source("FashionMNIST", FashionMNIST, _idx_flaw),
+    "mnist": Source("MNIST", MNIST, _idx_flaw),
+    "cifar10": Source("cifar-10-batches-py", CIFAR10, _cifar_flaw),
+    "imagenette": Source("imagenette2-160", partial(Imagenette, size="160px"), _imagenette_flaw),
+}
 
 
 def _download(name: str, root: Path) -> None:
     """Fetch the data set with torchvision into a temporary folder; move it into ``root`` once it is whole."""
-    source = SETS[name]
+    source = SOURCES[name]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
-            source.make(Path(temporary), train=True, download=True)
-            if flaw := _flaw(name, Path(temporary)):
+            source.open(Path(temporary), download=True)
+            if flaw := source.flaw(Path(temporary) / source.folder):
                 raise OSError(f"it ended early: {flaw}")
             shutil.move(Path(temporary) / source.folder, root / source.folder)
     except Exception as error:  # torchvision raises many kinds: URLError, RuntimeError, OSError, EOFError
@@ -87,26 +103,88 @@ def _download(name: str, root: Path) -> None:
         ) from error
 
 
-def read(name: str, train: bool, root: Path, size: int) -> dict[str, Tensor]:
-    """Images (n, c, h, w) uint8 at their stored size (Imagenette: at ``size``) and labels (n,) of a set."""
-    if not (root / SETS[name].folder).is_dir():
+def _whole(name: str, root: Path) -> Path:
+    """Folder of a data set, downloaded if it is not there; DataError if it is not whole."""
+    folder = root / SOURCES[name].folder
+    if not folder.is_dir():
         _download(name, root)
-    elif flaw := _flaw(name, root):
-        raise DataError(
-            f"{flaw}: remove {root / SETS[name].folder} and run again to download it, or copy a whole one there"
-        )
-    if name == "imagenette":
-        _, files = folders.listing(folders.split_folder(root / SETS[name].folder, "train" if train else "val"))
-        return folders.read(name, files, size, 3)
+    elif flaw := SOURCES[name].flaw(folder):
+        raise DataError(f"{flaw}: remove {folder} and run again to download it, or copy a whole one there")
+    return folder
+
+
+def _arrays(name: str, split: str, root: Path) -> dict[str, Tensor]:
+    """Images and labels of a data set that torchvision holds in memory."""
+    folder = _whole(name, root)
     try:
-        stored = SETS[name].make(root, train, download=False)
+        stored = SOURCES[name].open(root, train=split == "train", download=False)
     except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        raise DataError(f"{root / SETS[name].folder} cannot be read ({error}): remove it and run again") from error
+        raise DataError(f"{folder} cannot be read ({error}): remove it and run again") from error
     images, labels = torch.as_tensor(np.asarray(stored.data)), torch.as_tensor(stored.targets).long()
     if labels.min() < 0 or labels.max() > 9:
         raise DataError(
-            f"{root / SETS[name].folder} has labels from {labels.min()} to {labels.max()} in place of "
-            "0 to 9: remove it and run again to download it"
+            f"{folder} has labels from {labels.min()} to {labels.max()} in place of 0 to 9: remove it and run again "
+            "to download it"
         )
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
     return {"images": images, "labels": labels}
+
+
+def _tree(base: Path, split: str, size: int, channels: int = 3) -> dict | None:
+    """A data set in folders of images, with its classes; None where there is no such folder."""
+    train, chosen = split_folder(base, "train"), split_folder(base, split)
+    if chosen is None:
+        return None
+    classes, files = listing(chosen, train and listing(train)[0])
+    return decoded(files, size, channels) | {"classes": [IMAGENETTE.get(name, name) for name in classes]}
+
+
+@dataset(CLOTHES, 28, (0.2860,), (0.3530,), ("train", "val", "test"))
+def fashion_mnist(split: str, n: int | None, size: int, root: Path) -> dict:
+    """Xiao et al. 2017; its 60,000 training images are cut into the 48,000 and 12,000 of Woerl et al. 4.2."""
+    half = "val" if split == "test" else "train"
+    found = _tree(root / "fashion_mnist", half, size, channels=1) or _arrays("fashion_mnist", half, root)
+    if split == "test":
+        return found
+    order = np.random.default_rng(48000).permutation(len(found["labels"]))
+    cut = len(order) * 4 // 5
+    rows = torch.from_numpy(order[:cut] if split == "train" else order[cut:])
+    return found | {key: found[key][rows] for key in ("images", "labels")}
+
+
+@dataset(DIGITS, 28, (0.1307,), (0.3081,))
+def mnist(split: str, n: int | None, size: int, root: Path) -> dict:
+    """LeCun et al. 1998."""
+    return _tree(root / "mnist", split, size, channels=1) or _arrays("mnist", split, root)
+
+
+@dataset(THINGS, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+def cifar10(split: str, n: int | None, size: int, root: Path) -> dict:
+    """Krizhevsky 2009."""
+    return _tree(root / "cifar10", split, size) or _arrays("cifar10", split, root)
+
+
+@dataset(tuple(IMAGENETTE.values()), 128, (0.4608, 0.4559, 0.4321), (0.2756, 0.2732, 0.2963))
+def imagenette(split: str, n: int | None, size: int, root: Path) -> dict:
+    """Ten classes of ImageNet, fast.ai's version of 160 pixels."""
+    return _tree(root / "imagenette", split, size) or _tree(_whole("imagenette", root), split, size)
+
+
+@dataset(DIGITS, 32, (0.5419, 0.5355, 0.5037), (0.2711, 0.2696, 0.2896))
+def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
+    """MNIST digits, white, in the middle of CIFAR-10 pictures spread evenly over the digits (Bykov et al. 2022).
+
+    Every digit class takes the same number of pictures of every CIFAR-10 class, as nearly as the counts allow.
+    """
+    digits, things = load("mnist", split, root=root), load("cifar10", split, root=root)
+    thing = torch.empty_like(digits.labels)
+    for digit in range(10):
+        rows = digits.labels == digit
+        thing[rows] = (torch.arange(int(rows.sum())) + digit) % 10
+    ink = F.pad(digits.images, (2, 2, 2, 2)).int()
+    images = torch.empty(len(digits), 3, 32, 32, dtype=torch.uint8)
+    for k in range(10):
+        rows, pictures = (thing == k).nonzero().squeeze(1), (things.labels == k).nonzero().squeeze(1)
+        behind = things.images[pictures[torch.arange(len(rows)) % len(pictures)]].int()
+        images[rows] = ((255 * ink[rows] + (255 - ink[rows]) * behind) / 255).round().to(torch.uint8)
+    return {"images": images, "labels": digits.labels, "masks": ink[:, 0] > 127}
