@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliency_lib.data import ImageData
+from saliency_lib.inference import accuracy
 from saliency_lib.models.stacked import Stacked
 from saliency_lib.runtime.seeds import seeded
 
@@ -173,22 +174,14 @@ def fit_together(
     for model in models:
         model.to(device, memory_format=layout)
     network = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
-    network.train()
     train, val = train.to(device), None if val is None else val.to(device)
-    labels = train.labels if recipe.label_seed is None else permuted(train.labels, recipe.label_seed)
-    batches = math.ceil(len(train) / recipe.batch_size)
-    optimizer, schedule = _optimizer(network, recipe, recipe.epochs * batches)
+    optimizer, schedule = _optimizer(network, recipe, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     histories, generators = [History() for _ in models], [torch.Generator().manual_seed(seed) for seed in seeds]
     with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         for epoch in range(1, recipe.epochs + 1):
-            total, correct = torch.zeros((2, members), device=device)
-            order = torch.stack([torch.randperm(len(train), generator=g) for g in generators], 1).to(device)
-            for rows in order.tensor_split(batches):  # (images of the batch, members)
-                images = train.images[rows]
-                if recipe.augment == "flip_crop":
-                    images = torch.stack([flip_crop(images[:, i], g) for i, g in enumerate(generators)], 1)
-                x = train.normalise(images.flatten(0, 1)).unflatten(0, rows.shape).flatten(1, 2)
-                y = labels[rows].T
+            network.train()
+            loss, right = torch.zeros((2, members), device=device)
+            for x, y in _batches(train, recipe, generators):
                 with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
                     out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
                 losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
@@ -196,56 +189,34 @@ def fit_together(
                 losses.sum().backward()
                 optimizer.step()
                 schedule.step()
-                total += losses.detach() * len(rows)
-                correct += (out.detach().argmax(2) == y).sum(1)
-            _note(histories, "loss", total.double() / len(train))
-            _note(histories, "train_accuracy", correct.double() / len(train))
-            if worst := next((h.loss[-1] for h in histories if not math.isfinite(h.loss[-1])), None):
-                raise FloatingPointError(
-                    f"the loss of epoch {epoch} is {worst}: lower the learning rate "
-                    f"({recipe.lr:g}) or look for broken pixels"
-                )
-            if val is not None:
-                hits = _logits(network, val, members).argmax(2) == val.labels
-                _note(histories, "val_accuracy", hits.double().mean(1))
-            if epoch in snapshots or epoch == recipe.epochs:
-                if members > 1:
-                    network.copy_to(models)
-                for model, history in zip(models, histories):
-                    if epoch in snapshots:
-                        history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-    for model, history in zip(models, histories):
-        model.eval()
+                loss += losses.detach() * y.shape[1]
+                right += (out.detach().argmax(2) == y).sum(1)
+            if not loss.isfinite().all():
+                advice = f"lower the learning rate ({recipe.lr:g}) or look for broken pixels"
+                raise FloatingPointError(f"the loss of epoch {epoch} is {loss.sum().item()}: {advice}")
+            if members > 1:
+                network.copy_to(models)
+            for model, history, total, hits in zip(models, histories, loss.tolist(), right.tolist()):
+                model.eval()
+                history.loss.append(total / len(train))
+                history.train_accuracy.append(hits / len(train))
+                if val is not None:
+                    history.val_accuracy.append(accuracy(model, val.inputs(), val.labels))
+                if epoch in snapshots:
+                    history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+    for history in histories:
         history.seconds = (time.monotonic() - started) / members
     return histories
 
 
-def _note(histories: Sequence[History], name: str, values: Tensor) -> None:
-    """Append one value, (members,), to every history."""
-    for history, value in zip(histories, values.tolist()):
-        getattr(history, name).append(value)
-
-
-@torch.no_grad()
-def _logits(network: nn.Module, data: ImageData, members: int, batch_size: int = 512) -> Tensor:
-    """Logits in eval mode of ``members`` networks in one, (members, n, classes) float32; the mode is restored."""
-    training = network.training
-    network.eval()
-    try:
-        parts = []
-        for i in range(0, len(data), batch_size):
-            x = data.inputs(slice(i, i + batch_size))
-            parts.append(network(x.repeat(1, members, 1, 1)).float().reshape(members, len(x), -1))
-        return torch.cat(parts, 1)
-    finally:
-        network.train(training)
-
-
-def logits(model: nn.Module, data: ImageData, batch_size: int = 512) -> Tensor:
-    """Logits of all images in eval mode, (n, classes) float32 on the data's device; the model's mode is restored."""
-    return _logits(model, data, 1, batch_size)[0]
-
-
-def accuracy(model: nn.Module, data: ImageData, batch_size: int = 512) -> float:
-    """Share of images, in [0, 1], whose true label has the largest logit."""
-    return (logits(model, data, batch_size).argmax(1) == data.labels).float().mean().item()
+def _batches(
+    train: ImageData, recipe: Recipe, generators: Sequence[torch.Generator]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of inputs (n, members * c, h, w) and labels (members, n), for every member in an order of its own."""
+    labels = train.labels if recipe.label_seed is None else permuted(train.labels, recipe.label_seed)
+    order = torch.stack([torch.randperm(len(train), generator=g) for g in generators], 1).to(labels.device)
+    for rows in order.tensor_split(math.ceil(len(train) / recipe.batch_size)):  # (images of the batch, members)
+        images = train.images[rows]
+        if recipe.augment == "flip_crop":
+            images = torch.stack([flip_crop(images[:, i], g) for i, g in enumerate(generators)], 1)
+        yield train.normalise(images.flatten(0, 1)).unflatten(0, rows.shape).flatten(1, 2), labels[rows].T

@@ -13,7 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from saliency_lib import ensembles, training
+from saliency_lib import ensembles, inference, training
 from saliency_lib.ensembles import EnsembleSpec, getting, members
 from saliency_lib.training import Recipe
 
@@ -147,7 +147,7 @@ def test_record_and_manifest_tell_the_truth(own_store):
     ensemble = ensembles.get(SPEC)
     _, val = ensembles.splits(SPEC)
     for i, record in enumerate(ensemble.records):
-        assert record["accuracy"] == pytest.approx(training.accuracy(ensemble[i], val))
+        assert record["accuracy"] == pytest.approx(inference.accuracy(ensemble[i], val.inputs(), val.labels))
         assert (record["init_seed"], record["order_seed"]) == SPEC.seeds(i)
     manifest = json.loads((own_store / SPEC.key / "manifest.json").read_text())
     assert manifest["members"] == ensemble.records and manifest["spec"]["recipe"]["lr"] == SPEC.recipe.lr

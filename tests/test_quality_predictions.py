@@ -1,24 +1,15 @@
-"""Accuracy and the distance of two models' predictions."""
+"""The distance of two models' predictions."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score
 
-from saliency_lib.quality import accuracy, prediction_difference
+from saliency_lib.quality import prediction_difference
 
 
 def noise(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@given(seed=st.integers(0, 999), n=st.integers(1, 30), classes=st.integers(1, 12))
-def test_accuracy_is_scikit_learns(seed, n, classes):
-    logits, targets = noise(n, classes, seed=seed), torch.arange(n) % classes
-    right = accuracy(logits, targets)
-    assert right.shape == (n,) and right.dtype == torch.float64
-    assert right.mean().item() == pytest.approx(accuracy_score(targets, logits.argmax(1)))
 
 
 def test_prediction_difference_by_hand():
@@ -50,8 +41,6 @@ L, T = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
 @pytest.mark.parametrize(
     "call,message",
     [
-        (lambda: accuracy(L[0], T), r"logits \(n, classes\)"),
-        (lambda: accuracy(L, T + 3), "from 3 to 3"),
         (lambda: prediction_difference(L, L[:, :2], T), r"of both, not \(2, 3\) and \(2, 2\)"),
         (lambda: prediction_difference(L[0], L[0], T), r"logits \(n, classes\)"),
         (lambda: prediction_difference(L, L, T[:1]), r"expected 2 targets of int64 from 0 to 2, not \(1,\)"),

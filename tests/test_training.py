@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_lib import data, models, training
+from saliency_lib import data, inference, models, training
 from saliency_lib.models.stacked import Stacked
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
@@ -109,7 +109,7 @@ def test_permuted_labels_are_a_permutation_and_are_what_is_learnt():
     with seeded(0):
         model = models.build("convnet-w32-d1-none", 10, 1, size=8)
     history = training.fit(model, train, Recipe(epochs=80, batch_size=48, lr=0.02, label_seed=1), seed=0)
-    predicted = training.logits(model, train).argmax(1)
+    predicted = inference.logits(model, train.inputs()).argmax(1)
     assert (predicted == labels).float().mean() > 0.95 and history.train_accuracy[-1] > 0.95
     assert (predicted == train.labels).float().mean() < 0.5
 
@@ -128,11 +128,12 @@ def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
 
 
 def test_snapshots_and_history():
-    model, history = fitted(Recipe(epochs=3, lr=0.01), snapshots=(1, 3), val=data.load("digits", "val"))
+    val = data.load("digits", "val")
+    model, history = fitted(Recipe(epochs=3, lr=0.01), snapshots=(1, 3), val=val)
     assert sorted(history.snapshots) == [1, 3] and len(history.val_accuracy) == 3
     assert all(torch.equal(v, history.snapshots[3][k]) for k, v in model.state_dict().items())
     assert not torch.equal(history.snapshots[1]["0.weight"], history.snapshots[3]["0.weight"])
-    assert history.val_accuracy[-1] == pytest.approx(training.accuracy(model, data.load("digits", "val")))
+    assert history.val_accuracy[-1] == pytest.approx(inference.accuracy(model, val.inputs(), val.labels))
     assert not model.training and history.seconds > 0
 
 
@@ -169,13 +170,6 @@ def test_bad_recipes_get_a_sentence(options, message):
 def test_fit_asks_for_a_rate():
     with pytest.raises(ValueError, match="no learning rate"):
         fitted(Recipe())
-
-
-def test_evaluation_restores_the_mode_and_ignores_batches():
-    model = fresh().train()
-    val = data.load("digits", "val", n=50)
-    torch.testing.assert_close(training.logits(model, val, 7), training.logits(model, val, 50))
-    assert model.training
 
 
 def test_rates_are_the_best_of_the_stated_sweep():

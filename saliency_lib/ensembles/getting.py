@@ -20,6 +20,7 @@ from saliency_lib import training
 from saliency_lib.ensembles import files, members, sharing
 from saliency_lib.ensembles.files import Ensemble, folder_of, member_path, snapshot_path
 from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
+from saliency_lib.inference import accuracy
 from saliency_lib.runtime import executors
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.store import locked
@@ -46,7 +47,7 @@ def train_members(spec: EnsembleSpec, which: Sequence[int], folder: Path) -> lis
                 "member": member,
                 "init_seed": init,
                 "order_seed": order,
-                "accuracy": history.val_accuracy[-1] if spec.trained else training.accuracy(model, val.to(device)),
+                "accuracy": history.val_accuracy[-1] if spec.trained else accuracy(model, val.inputs(), val.labels),
                 "history": {
                     "loss": history.loss,
                     "train_accuracy": history.train_accuracy,

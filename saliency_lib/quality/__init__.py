@@ -3,12 +3,12 @@
 from saliency_lib.quality.curves import deletion, insertion
 from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import ranking_auc, relevance_rank_accuracy
-from saliency_lib.quality.predictions import accuracy, prediction_difference
+from saliency_lib.quality.predictions import prediction_difference
 from saliency_lib.quality.robustness import max_sensitivity
 from saliency_lib.quality.smoothness import checkerboard_power, total_variation
 from saliency_lib.quality.sparseness import gini
 
 __all__ = [
-    "accuracy", "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",
+    "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",
     "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ learns nothing of photodigits in so few steps: 8 epochs of all digits at 32 px. 
 import csv
 from pathlib import Path
 
-from saliency_lib import data, models, training
+from saliency_lib import data, inference, models, training
 from saliency_lib.runtime.seeds import seeded
 
 TABLE = Path(__file__).with_name("learning_rates.csv")
@@ -30,7 +30,7 @@ def row(network: str, rate: float) -> dict:
         model = models.build(network, len(train.classes), train.shape[0], size=train.shape[1])
     try:
         training.fit(model, train, training.Recipe(epochs=epochs, batch_size=64, lr=rate, device="cpu"), seed=0)
-        accuracy = round(training.accuracy(model, val), 4)
+        accuracy = round(inference.accuracy(model, val.inputs(), val.labels), 4)
     except FloatingPointError:
         accuracy = "diverged"
     return {

@@ -1,0 +1,30 @@
+"""Logits and accuracy of any number of images."""
+
+import pytest
+import torch
+from conftest import batch, tiny_net
+from sklearn.metrics import accuracy_score
+
+from saliency_lib import inference
+
+IMAGES, LABELS = batch(9)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 4])
+def test_logits_are_the_models_own_in_batches_of_any_size(batch_size):
+    net = tiny_net()
+    found = inference.logits(net, IMAGES, batch_size)
+    torch.testing.assert_close(found, net(IMAGES).detach(), rtol=1e-4, atol=1e-5)
+    assert not found.requires_grad and not any(module._forward_hooks for module in net.modules())
+
+
+def test_accuracy_is_scikit_learns():
+    net = tiny_net()
+    labels = torch.where(torch.arange(9) < 6, net(IMAGES).argmax(1), LABELS)
+    expected = accuracy_score(labels, net(IMAGES).argmax(1))
+    assert inference.accuracy(net, IMAGES, labels, batch_size=4) == pytest.approx(expected) and expected >= 6 / 9
+
+
+def test_a_network_in_training_mode_is_refused():
+    with pytest.raises(ValueError, match="training mode"):
+        inference.accuracy(tiny_net().train(), IMAGES, LABELS)
