@@ -7,7 +7,7 @@ author = "the authors of the companion"
 version = release = metadata.version("saliency-companion")
 html_title = project
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "saliency_lib.book.site.mathml"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "saliency_lib.book.mathml"]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -26,7 +26,7 @@ html_math_renderer = "mathml"
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
-myst_enable_extensions = ["amsmath", "attrs_inline", "dollarmath"]
+myst_enable_extensions = ["amsmath", "dollarmath", "html_image"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

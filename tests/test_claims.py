@@ -3,18 +3,16 @@
 import csv
 import json
 import math
-import re
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from saliency_lib.book import claims, papers, profiles, readme
+from saliency_lib.book import claims, profiles
 from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE, Quantity, judge
+from saliency_lib.book.results import PAPERS_DATA, QUICK
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.store import PROJECT
-
-QUICK = PROJECT / "figures" / "quick"
 
 
 def quantity(value, low, high, least=-math.inf, most=math.inf):
@@ -83,7 +81,7 @@ def test_every_claim_of_a_finished_notebook_has_a_verdict_with_an_interval():
                 assert q["low"] <= q["value"] <= q["high"], claim
 
 
-@pytest.mark.parametrize("folder", [QUICK, papers.FIGURES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [QUICK, PAPERS_DATA], ids=lambda folder: folder.name)
 def test_committed_verdicts_follow_from_their_numbers(folder):
     for claim, verdict in claims.verdicts(folder).items():
         parts = [q["verdict"] for q in verdict["quantities"]]
@@ -95,7 +93,7 @@ def test_committed_verdicts_follow_from_their_numbers(folder):
         assert verdict["verdict"] == expected, claim
 
 
-@pytest.mark.parametrize("folder", [QUICK, papers.FIGURES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [QUICK, PAPERS_DATA], ids=lambda folder: folder.name)
 def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder):
     pngs, texts = ({p.stem for p in folder.glob(f"*.{kind}")} for kind in ("png", "json"))
     assert pngs == texts and len(pngs) >= 11
@@ -104,38 +102,6 @@ def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder
         assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
         assert content["provenance"]["profile"] == folder.name and content["provenance"]["notebook"][:2] == name[:2]
         assert content["provenance"]["versions"]["torch"]
-
-
-def test_readme_shows_every_figure_and_the_current_verdicts():
-    text = (PROJECT / "README.md").read_text()
-    assert text == readme.filled(text), "run ./run_all.sh to bring it up to date"
-    own = re.sub(r"(?s)<!-- (\w+): written by.*?<!-- end of \1 -->", "", text)
-    assert len(own.splitlines()) < 120, "what is written by hand stays short"
-    for path in QUICK.glob("*.png"):
-        assert f"figures/quick/{path.name}" in text
-    for folder in (QUICK, papers.FIGURES):
-        for claim, verdict in claims.verdicts(folder).items():
-            assert f"| {claim} |" in text and f"**{verdict['verdict']}**" in text
-
-
-def test_figures_on_the_papers_data_lead_back_to_a_command(tmp_path):
-    made = [json.loads(path.read_text())["provenance"] for path in papers.FIGURES.glob("*.json")]
-    commands = {f"--profile {papers.profile_of(run)} --only {run['notebook'][:2]}`" for run in made}
-    text = papers.overview()
-    assert commands and all(command in text for command in commands)
-    run = made[0] | {"parameters": made[0]["parameters"] | {"n_train": 1}}
-    assert papers.profile_of(run) is None
-    (tmp_path / "edited.json").write_text(json.dumps({"provenance": run}))
-    assert "| no profile any more: " in papers.overview(tmp_path) and "n_train=1," in papers.overview(tmp_path)
-
-
-def test_what_was_not_reached_on_the_papers_data_is_said(tmp_path):
-    nothing = papers.overview(tmp_path)
-    assert "**Not reached**: 02 (imagenette); 03 (imagenette); 04 (fashion_mnist, imagenette);" in nothing
-    reached = {run["notebook"] for run in papers.runs()}
-    listed = re.findall(r"(\d\d) \(", papers.overview().split("**Not reached**")[1])
-    of_claims = {row["notebook"] for row in claims.all_claims().values()}
-    assert set(listed) == of_claims - {name[:2] for name in reached}
 
 
 def test_a_claim_that_cannot_be_tested_says_why():
@@ -151,12 +117,6 @@ def test_the_table_shows_every_quantity():
     assert len(table) == 3 and list(table["measured"]) == ["one", "one", ""]
     assert "1 [0.9, 1.1] over networks" in table["value"].iloc[0]
     assert list(table["so it"]) == ["agrees", "agrees", ""]
-
-
-def test_the_gallery_shows_every_figure_with_its_text():
-    lines = readme.gallery().splitlines()[2:]
-    assert sum(line.count("<img") for line in lines) == len(list(QUICK.glob("*.png")))
-    assert all(line.count("|") == readme.ACROSS + 1 for line in lines)
 
 
 def test_published_tables_are_read_by_name():

@@ -20,8 +20,7 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from saliency_lib import ensembles, snr
-from saliency_lib.book import pipeline, plotting, profiles
-from saliency_lib.book.site import building
+from saliency_lib.book import pipeline, plotting, profiles, site
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.runtime import store
 from saliency_lib.runtime.rows import Rows
@@ -129,8 +128,8 @@ def copied(source: Path, out: Path) -> None:
 
 def make_site(figures: Path, out: Path) -> None:
     os.environ["SALIENCY_FIGURES"] = str(figures)
-    building._sphinx = copied
-    building.build("smoke", executed=figures / "build" / "smoke", out=out)
+    site.sphinx = copied
+    site.build("smoke", executed=figures / "build" / "smoke", out=out)
 
 
 def tree(folder: Path) -> dict[str, str]:

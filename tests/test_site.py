@@ -9,9 +9,8 @@ import nbformat
 import pytest
 from docutils.utils.math import MathError
 
-from saliency_lib.book import claims, pipeline, profiles, site
-from saliency_lib.book.site import books, building, pages
-from saliency_lib.book.site.mathml import mathml
+from saliency_lib.book import profiles, site
+from saliency_lib.book.mathml import mathml
 from saliency_lib.runtime.store import PROJECT
 
 QUICK = PROJECT / "figures" / "quick"
@@ -53,48 +52,16 @@ def tags(book):
 @pytest.mark.parametrize("name", profiles.notebooks())
 def test_a_page_folds_what_draws_and_leaves_out_what_is_asked(name):
     book, drawn = executed(name, {"profile": "quick"})
-    page = books.page(book, name)
+    page = site.shown(book, name)
     assert tags(page).count("hide-input") >= 1 and "injected-parameters" not in tags(page)
     assert tags(page).count("solution") == tags(book).count("solution") >= 1
     (picture,) = [c.metadata["mystnb"]["image"] for c in page.cells if "mystnb" in c.metadata]
     assert picture["alt"] == "dots" and picture["width"] == "300px"
-    assert "solution" not in tags(books.page(book, name, solutions=False))
+    assert "solution" not in tags(site.shown(book, name, solutions=False))
     assert "mystnb" not in drawn.metadata, "the executed notebook stays as it is"
     nbformat.validate(page)
     other, _ = executed(name, {"profile": "quick", "seed": 7})
-    assert "injected-parameters" in tags(books.page(other, name)), "what differs from the notebook's own is shown"
-
-
-def test_every_notebook_about_a_paper_says_how_it_differs():
-    for name in {row["notebook"] for row in claims.all_claims().values()}:
-        assert len(books.differences(next(n for n in profiles.notebooks() if n[:2] == name))) > 100
-    with pytest.raises(ValueError, match="09_audit_models has no paragraph"):
-        books.differences("09_audit_models")
-
-
-def test_pages_hold_every_claim_and_figure():
-    text, known = pages.verdicts(QUICK), claims.all_claims()
-    assert re.findall(r'id="([A-Z]\d\d)"', text) == list(known)
-    for claim, judged in claims.verdicts(QUICK).items():
-        part = text.split(f'id="{claim}"')[1].split("</div>")[0]
-        assert part.startswith(f'><p><span class="badge {judged["verdict"].split()[0]}">')
-        assert part.count("<li>") == len(judged["quantities"])
-    counts = [int(n) for n in re.findall(r"\| (\d+)(?= )", pages.summary(QUICK).splitlines()[-1])]
-    verdicts = [v["verdict"] for v in claims.verdicts(QUICK).values()]
-    assert counts == [verdicts.count(v) for v in pages.VERDICTS] and sum(counts) == len(known)
-    table, gallery = pages.paper_map(QUICK), pages.gallery(QUICK)
-    for path in QUICK.glob("*.png"):
-        assert f"_static/figures/{path.name}" in gallery
-    assert set(re.findall(r"verdicts.html#([A-Z]\d\d)", table)) == set(known)
-    assert "beyond the paper" not in table
-
-
-def test_a_claim_without_a_verdict_fails(tmp_path):
-    for path in QUICK.glob("*.json"):
-        if not path.name.startswith("02_controls"):
-            shutil.copy(path, tmp_path)
-    with pytest.raises(ValueError, match="claims without a verdict in .*: W06, W07; run their notebooks"):
-        pages.verdicts(tmp_path)
+    assert "injected-parameters" in tags(site.shown(other, name)), "what differs from the notebook's own is shown"
 
 
 def test_notebooks_that_failed_or_are_stale_fail_the_build(tmp_path):
@@ -105,17 +72,17 @@ def test_notebooks_that_failed_or_are_stale_fail_the_build(tmp_path):
 
 
 def test_a_page_that_sphinx_warns_of_fails_the_build(tmp_path):
-    shutil.copytree(building.DOCS / "_static", tmp_path / "source" / "_static")
-    shutil.copy(building.DOCS / "conf.py", tmp_path / "source")
+    shutil.copytree(site.DOCS / "_static", tmp_path / "source" / "_static")
+    shutil.copy(site.DOCS / "conf.py", tmp_path / "source")
     (tmp_path / "source" / "index.md").write_text("# Title\n\n[nowhere](nowhere.md) and $\\nonsense{x}$\n")
     with pytest.raises(ValueError, match=r"(?s)index.md:3.*nowhere") as caught:
-        building._sphinx(tmp_path / "source", tmp_path / "html")
+        site.sphinx(tmp_path / "source", tmp_path / "html")
     assert "cannot be shown" in str(caught.value) and str(tmp_path) not in str(caught.value).split("index.md")[0]
 
 
 def test_the_student_edition_leaves_no_solution_and_nothing_for_teachers(smoke, tmp_path):
-    folder, results = smoke
-    building._stage(tmp_path / "source", folder / "build" / "smoke", folder / "smoke", results, solutions=False)
+    folder, _ = smoke
+    site.stage(tmp_path / "source", folder / "build" / "smoke", folder / "smoke", solutions=False)
     for path in (tmp_path / "source" / "notebooks").iterdir():
         assert "solution" not in tags(nbformat.read(path, as_version=4)), path.name
     assert not (tmp_path / "source" / "teaching.md").exists()
@@ -165,21 +132,16 @@ def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
 
 
 def test_the_library_page_names_every_room():
-    named = set(re.findall(r"automodule:: saliency_lib\.(\w+)", (building.DOCS / "api.md").read_text()))
+    named = set(re.findall(r"automodule:: saliency_lib\.(\w+)", (site.DOCS / "api.md").read_text()))
     rooms = {path.stem for path in (PROJECT / "saliency_lib").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert named == rooms - {"__init__", "__main__", "__pycache__"}
 
 
 def test_teachers_get_every_notebook_and_three_questions_each():
-    text = (building.DOCS / "teaching.md").read_text()
+    text = (site.DOCS / "teaching.md").read_text()
     for name in profiles.notebooks():
         part = re.search(rf"(?ms)^## {name[:2]} .*?(?=^## |\Z)", text)[0]
         questions = part.split("**Discussion**")[1].split("**Exercises**")[0]
         assert len(re.findall(r"(?m)^ *\d\. ", questions)) == 3, name
     for figure in re.findall(r"`(\d\d_\w+)`", text):
         assert (QUICK / f"{figure}.png").exists(), figure
-
-
-def test_the_minutes_are_those_of_the_run():
-    table = pages.minutes([pipeline.Result("02_gradient_snr", "executed", 90.0)])
-    assert table.splitlines()[-1].endswith("| 01 | 1.5 |")

@@ -96,6 +96,11 @@ def not_testable(claim: str, why: str) -> dict:
     return {"claim": claim, "verdict": NOT_TESTABLE, "remark": why, "quantities": []}
 
 
+def interval(quantity: dict) -> str:
+    """A quantity of a verdict with its 95 % interval, three significant digits each."""
+    return f"{number(quantity['value'])} [{number(quantity['low'])}, {number(quantity['high'])}]"
+
+
 def table(*judged: dict) -> pd.DataFrame:
     """Verdicts with their quantities, one line per quantity, to be shown in a notebook."""
     lines = []
@@ -105,7 +110,7 @@ def table(*judged: dict) -> pd.DataFrame:
         for q in verdict["quantities"] or [None]:
             measured = {} if q is None else {
                 "measured": q["name"],
-                "value": f"{number(q['value'])} [{number(q['low'])}, {number(q['high'])}] over {q['over']}",
+                "value": f"{interval(q)} over {q['over']}",
                 "agrees if": q["holds"],
                 "so it": q["verdict"],
             }  # fmt: skip
@@ -120,21 +125,3 @@ def verdicts(folder: Path) -> dict[str, dict]:
         for verdict in json.loads(path.read_text()).get("verdicts", []):
             found[verdict["claim"]] = verdict | {"figure": path.stem}
     return {claim: found[claim] for claim in all_claims() if claim in found}
-
-
-def markdown(folder: Path) -> str:
-    """A table in Markdown: claim, the paper's number, ours with its interval, when it agrees, verdict."""
-    lines = ["| | claim | paper | here | verdict |", "|---|---|---|---|---|"]
-    known = all_claims()
-    for claim, verdict in verdicts(folder).items():
-        numbers = "<br>".join(
-            f"{q['name']}: **{number(q['value'])}** [{number(q['low'])}, {number(q['high'])}] over {q['over']}; "
-            f"agrees if {q['holds']}"
-            for q in verdict["quantities"]
-        )
-        remark = f"<br>*{verdict['remark']}*" if verdict["remark"] else ""
-        row = known[claim]
-        lines.append(
-            f"| {claim} | {row['claim']} | {row['number'] or '–'} | {numbers}{remark} | **{verdict['verdict']}** |"
-        )
-    return "\n".join(lines)

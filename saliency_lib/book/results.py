@@ -1,0 +1,250 @@
+"""Verdicts, galleries and runs from the figures' JSON, in Markdown that GitHub and the site show alike.
+
+README.md, RESULTS.md and pages of the site have parts that are made here. They stand between ``<!-- name -->`` and
+``<!-- end of name -->``; all else in these files is written by hand.
+"""
+
+import json
+import re
+from collections import Counter
+from html import escape
+from pathlib import Path
+
+from saliency_lib.book import claims, profiles
+from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE
+from saliency_lib.runtime.store import PROJECT, atomic
+
+QUICK, PAPERS_DATA = (PROJECT / "figures" / name for name in ("quick", "paper"))
+PAGES = (PROJECT / "README.md", PROJECT / "RESULTS.md")
+WORDS = {AGREES: "agree", DIFFERS: "differ", CANNOT_TELL: "open", NOT_TESTABLE: "not testable"}
+SIGNS = {AGREES: "✓", DIFFERS: "✗", CANNOT_TELL: "?", NOT_TESTABLE: "–"}
+ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
+UNFOLDED = 4  # quantities that a claim shows at once
+DATA = ("dataset", "datasets")  # how parameters that name data sets end
+
+# By the first letter of a claim: the paper, and what came out; {claim: words} stands for the value of the claim's first
+# quantity whose name has these words.
+PAPERS = {
+    "W": "Woerl et al. 2023, initialisation noise",
+    "B": "Bykov et al. 2022, NoiseGrad",
+    "A": "Adebayo et al. 2018, sanity checks",
+    "H": "Herdt et al. 2024, smooth deep saliency",
+}
+FOUND = {
+    "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}. It "
+    "grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a factor of "
+    "{W19: SNR with ReLU}, one more layer by {W18: SNR with one layer more}.",
+    "B": "The share of a gradient's strongest pixels that lie on the object changes with noise on the weights "
+    "(NoiseGrad) by {B02: NoiseGrad better than of base}, with noise on weights and input (FusionGrad) by "
+    "{B02: FusionGrad better than of base}.",
+    "A": "Rank correlation of a CNN's map with that of the trained network: {A01: of gradient} for the gradient with "
+    "all layers redrawn, {A03: guided backprop, upper half} for guided backpropagation with the upper half redrawn.",
+    "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
+    "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
+    "{H06: lost} points of accuracy.",
+}
+
+
+def figures(folder: Path) -> list[dict]:
+    """What the figures of one profile say, in the order of the notebooks."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def title(notebook: str) -> str:
+    """The heading of a notebook."""
+    return "".join(profiles.content(notebook)["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
+
+
+def judged(folder: Path) -> dict[str, dict]:
+    """Verdicts on all claims; ValueError names those without one."""
+    found = claims.verdicts(folder)
+    if missing := [claim for claim in claims.all_claims() if claim not in found]:
+        raise ValueError(f"claims without a verdict in {folder}: {', '.join(missing)}; run their notebooks")
+    return found
+
+
+def found(folder: Path = QUICK) -> str:
+    """A line for each paper: what came out, and how many claims agree, differ and so on, here and on its own data."""
+    here, theirs = judged(folder), claims.verdicts(PAPERS_DATA)
+    lines = [
+        f"| paper | found at `{folder.name}`, with 95 % intervals | its claims | on its own data |",
+        "|---|---|---|---|",
+    ]
+    for letter, paper in PAPERS.items():
+        sentence = re.sub(r"\{(\w+): (.+?)\}", lambda match: _value_of(here[match[1]], match[2]), FOUND[letter])
+        lines.append(f"| **{paper}** | {sentence} | {_counts(here, letter)} | {_counts(theirs, letter)} |")
+    return "\n".join(lines)
+
+
+def verdicts(folder: Path = QUICK) -> str:
+    """A table for each paper: claim, the paper's number, ours with intervals, verdict."""
+    here = claims.verdicts(folder) if folder == PAPERS_DATA else judged(folder)
+    lines = []
+    for letter, paper in PAPERS.items():
+        if rows := [_row(folder, verdict) for claim, verdict in here.items() if claim[0] == letter]:
+            lines += [f"### {paper}", "", "| claim | paper | here | verdict |", "|---|---|---|---|", *rows, ""]
+    return "\n".join(lines).strip()
+
+
+def gallery(folder: Path = QUICK) -> str:
+    """A table of pictures, ``ACROSS`` in a line, each with its notebook, what it reproduces, and the claims decided."""
+    cells = []
+    for figure in figures(folder):
+        name = figure["id"]
+        picture = f'<img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{_plain(figure["alt"])}">'
+        notebook = f"[{name}](notebooks/{_notebook(name)}.ipynb)"
+        decided = [
+            f'<a href="#{folder.name}-{v["claim"]}">{v["claim"]}</a>&nbsp;{SIGNS[v["verdict"]]}'
+            for v in figure["verdicts"]
+        ]
+        cells.append("<br>".join([picture, notebook, _plain(figure["paper"]), " ".join(decided)]).removesuffix("<br>"))
+    lines = [cells[i : i + ACROSS] for i in range(0, len(cells), ACROSS)]
+    rows = ["| " + " | ".join(line + [""] * (ACROSS - len(line))) + " |" for line in lines]
+    return "\n".join(["|" + " |" * ACROSS, "|" + "---|" * ACROSS, *rows])
+
+
+def runs(folder: Path) -> dict[str, dict]:
+    """The provenance of each notebook's last figure, by notebook."""
+    last: dict[str, dict] = {}
+    for made in (figure["provenance"] for figure in figures(folder)):
+        last[made["notebook"]] = max(last.get(made["notebook"], made), made, key=lambda made: made["seconds"])
+    return last
+
+
+def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
+    """What was run on the papers' data: parameters that are not those of ``usual``, where, how long; what was not."""
+    own, made = runs(usual), runs(folder)
+    lines = ["| notebook | data | parameters | where |", "|---|---|---|---|"]
+    for name, run in made.items():
+        before = own[name]["parameters"] if name in own else {}
+        changed = {
+            k: v for k, v in run["parameters"].items()
+            if k not in ("profile", "executor") and not k.endswith(DATA) and (k not in before or before[k] != v)
+        }  # fmt: skip
+        data = ", ".join(sorted(_datasets(run["parameters"]) - _datasets(before)))
+        threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
+        where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
+        lines.append(f"| {name[:2]} | {data} | {_plain(', '.join(f'{k}={v}' for k, v in changed.items()))} | {where} |")
+    reached, missing = claims.verdicts(folder), {}
+    for claim, row in claims.all_claims().items():
+        if claim not in reached:
+            missing.setdefault(row["notebook"], []).append(claim)
+    told = "; ".join(f"{', '.join(names)} (notebook {number})" for number, names in missing.items())
+    return "\n".join([*lines, "", f"**Claims without a verdict there**: {told or 'none'}."])
+
+
+def notebooks(folder: Path = QUICK) -> str:
+    """A line for each notebook: its heading, the papers whose claims it tests, and the minutes that it took."""
+    made, lines = runs(folder), ["| notebook | claims of | minutes |", "|---|---|---:|"]
+    for name in profiles.notebooks():
+        tested = {claim[0] for claim, row in claims.all_claims().items() if row["notebook"] == name[:2]}
+        papers = ", ".join(paper.split(",")[0] for letter, paper in PAPERS.items() if letter in tested)
+        minutes = max(1, round(made[name]["seconds"] / 60)) if name in made else "–"
+        lines.append(f"| [{name[:2]} {title(name)}](notebooks/{name}.ipynb) | {papers or '–'} | {minutes} |")
+    return "\n".join(lines)
+
+
+def deviations(_: Path = QUICK) -> str:
+    """What every notebook that tests claims says of its differences from the paper; ValueError if one says nothing."""
+    parts, start = [], "**Differences from the paper.**"
+    for number in sorted({row["notebook"] for row in claims.all_claims().values()}):
+        name = _notebook(number)
+        text = "\n\n".join("".join(cell["source"]) for cell in profiles.content(name)["cells"])
+        if start not in text:
+            raise ValueError(f"{name} has no paragraph {start}")
+        paragraph = text.split(start, 1)[1].split("\n\n", 1)[0].strip()
+        parts.append(f"### [{number} {title(name)}](notebooks/{name}.ipynb)\n\n{paragraph}")
+    return "\n\n".join(parts)
+
+
+PARTS = {
+    "found": found,
+    "notebooks": notebooks,
+    "verdicts": verdicts,
+    "gallery": gallery,
+    "deviations": deviations,
+    "overview": lambda _: overview(),
+    "verdicts on the papers' data": lambda _: verdicts(PAPERS_DATA),
+    "gallery on the papers' data": lambda _: gallery(PAPERS_DATA),
+}
+
+
+def filled(text: str, folder: Path = QUICK) -> str:
+    """The text with its parts made anew from the figures of one profile; KeyError for an unknown part."""
+    part = re.compile(r"<!-- (?!end of )([^>]+) -->.*?<!-- end of \1 -->", re.S)
+    return part.sub(lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]](folder)}\n\n<!-- end of {m[1]} -->", text)
+
+
+def stale() -> list[Path]:
+    """Pages that are not as :func:`publish` would leave them."""
+    return [path for path in PAGES if filled(path.read_text()) != path.read_text()]
+
+
+def publish() -> list[Path]:
+    """Bring README.md and RESULTS.md up to date with the committed figures; gives those that it wrote."""
+    written = stale()
+    for path in written:
+        with atomic(path) as temporary:
+            temporary.write_text(filled(path.read_text()))
+    return written
+
+
+def _notebook(figure: str) -> str:
+    return next(name for name in profiles.notebooks() if name[:2] == figure[:2])
+
+
+def _plain(text: str) -> str:
+    """Text as a cell of a table and as HTML holds it."""
+    return escape(text, quote=False).replace('"', "&quot;").replace("|", "&#124;").replace("*", "&#42;")
+
+
+def _counts(verdicts: dict[str, dict], letter: str) -> str:
+    """How many of one paper's claims have which verdict, in words."""
+    counts = Counter(verdict["verdict"] for claim, verdict in verdicts.items() if claim[0] == letter)
+    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict]) or "not run"
+
+
+def _value_of(verdict: dict, words: str) -> str:
+    """The value of the first quantity whose name has these words, or that it was not measured in this run."""
+    if not verdict["quantities"]:
+        return "(not measured)"
+    named = [q for q in verdict["quantities"] if words in q["name"]]
+    if not named:
+        raise ValueError(f"claim {verdict['claim']} has no quantity {words!r}")
+    return claims.interval(named[0])
+
+
+def _row(folder: Path, verdict: dict) -> str:
+    """A claim as a line of a table; many quantities are folded under how many of them agree."""
+    name, quantities, figure = verdict["claim"], verdict["quantities"], verdict["figure"]
+    claim, picture = claims.all_claims()[name], f"[{figure}](figures/{folder.name}/{figure}.png)"
+    here = "<br>".join(_measured(q, signed=len(quantities) > 1) for q in quantities)
+    if len(quantities) > UNFOLDED:
+        parts = Counter(q["verdict"] for q in quantities)
+        counts = ", ".join(f"{parts[v]} {word}" for v, word in WORDS.items() if parts[v])
+        here = f"<details><summary>{len(quantities)} quantities: {counts}</summary>{here}</details>"
+    if verdict["remark"]:
+        here += "<br>" * bool(here) + f"<i>{_plain(verdict['remark'])}</i>"
+    head = f'<a id="{folder.name}-{name}"></a>**{name}** {_plain(claim["claim"])}<br>({claim["place"]}; {picture})'
+    what = verdict["verdict"]
+    badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
+    return f"| {head} | {claim['number'] or '–'} | {here} | {badge} |"
+
+
+def _measured(quantity: dict, *, signed: bool) -> str:
+    """A quantity with its interval and range, after the sign of its verdict if it is one of several."""
+    value, interval = claims.interval(quantity).split(" ", 1)
+    over = "" if quantity["over"] == "networks" else f" over {_plain(quantity['over'])}"
+    text = f"{_plain(quantity['name'])}: **{value}** {interval}{over}; agrees if {quantity['holds']}"
+    return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
+
+
+def _datasets(parameters: dict) -> set[str]:
+    """Data sets that a notebook's parameters name."""
+    named: set[str] = set()
+    for name, value in parameters.items():
+        if isinstance(value, dict):
+            named |= _datasets(value)
+        elif name.endswith(DATA):
+            named |= {value} if isinstance(value, str) else set(value)
+    return named

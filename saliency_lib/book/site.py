@@ -1,0 +1,160 @@
+"""The site: README, results, executed notebooks and the library's pages as HTML that needs no network."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from saliency_lib.book import pipeline, profiles, results
+from saliency_lib.runtime.store import PROJECT, figures_root, locked
+
+EDITIONS = ("full", "student")
+DOCS = PROJECT / "docs"
+PAGES = {"README.md": "index.md", "RESULTS.md": "results.md"}  # outside of docs/, and their names on the site
+CONTENTS = """
+```{toctree}
+:hidden:
+:caption: Notebooks
+:numbered: 1
+:glob:
+notebooks/*
+```
+
+```{toctree}
+:hidden:
+:caption: About
+results
+teaching
+scaling
+api
+```
+"""
+
+
+def folder(profile: str, edition: str = "full") -> Path:
+    """Where the site goes: ``build/site``, with profile and edition in its name where they are not the usual ones."""
+    words = ["site", *([profile] if profile != "quick" else []), *([edition] if edition != "full" else [])]
+    return PROJECT / "build" / "-".join(words)
+
+
+def build(
+    profile: str = "quick", edition: str = "full", *, executed: Path | None = None, out: Path | None = None
+) -> Path:
+    """The site of one profile, from the notebooks that were executed and the figures that they made.
+
+    It is made beside the old one, and takes its place when it is whole.
+
+    Parameters
+    ----------
+    profile : str
+        Whose notebooks and figures.
+    edition : str
+        ``"full"``, or ``"student"``: without the cells tagged ``solution``.
+    executed, out : Path
+        Folders of the executed notebooks and of the site; by default those below ``build/``.
+
+    Returns
+    -------
+    Path
+        The folder of the site; its ``index.html`` is the start page.
+
+    Raises
+    ------
+    ValueError
+        For an unknown edition, notebooks that failed or are older than their sources, a claim without a verdict, or a
+        page that Sphinx warns of, such as one with a broken link.
+    """
+    if edition not in EDITIONS:
+        raise ValueError(f"unknown edition {edition!r}; one of {', '.join(EDITIONS)}")
+    executed, out = executed or pipeline.BUILD / profile, out or folder(profile, edition)
+    require(profile, executed)
+    with locked(out.parent / f".{out.name}.lock"):  # so that what lies there under a temporary name is of a dead run
+        for left in out.parent.glob(f".{out.name}~*"):
+            shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}~", dir=out.parent) as temporary:
+            source, fresh, old = (Path(temporary) / name for name in ("source", "html", "old"))
+            stage(source, executed, figures_root() / profile, solutions=edition == "full")
+            require(profile, executed)  # that none was begun again meanwhile
+            sphinx(source, fresh)
+            if out.exists():
+                out.rename(old)
+            try:
+                fresh.rename(out)
+            except OSError:
+                if old.exists():
+                    old.rename(out)
+                raise
+    return out
+
+
+def require(profile: str, executed: Path) -> None:
+    """ValueError names the notebooks that failed or are stale."""
+    values = pipeline.settings(profile, pipeline.select(None), {})
+    if stale := [name[:2] for name, own in values.items() if pipeline.fresh(executed, name, own) is None]:
+        raise ValueError(
+            f"the site needs notebooks that ran to their end and are up to date; {', '.join(stale)} are not: "
+            f"run ./run_all.sh --profile {profile} --only {' '.join(stale)}"
+        )
+
+
+def stage(source: Path, executed: Path, figures: Path, *, solutions: bool) -> None:
+    """Fill the folder that Sphinx reads: pages with the numbers of ``figures``, pictures, notebooks for readers."""
+    shutil.copytree(DOCS, source)
+    shutil.copy(PROJECT / "CITATION.cff", source)
+    for folder in {figures, results.PAPERS_DATA}:
+        shutil.copytree(folder, source / "figures" / folder.name, ignore=shutil.ignore_patterns("*.json", ".*"))
+    for name, page in PAGES.items():
+        shutil.copy(PROJECT / name, source / page)
+    contents = CONTENTS
+    if not solutions:  # the page for teachers gives them away
+        (source / "teaching.md").unlink()
+        contents = contents.replace("teaching\n", "")
+    for path in source.glob("*.md"):
+        text = results.filled(path.read_text(), figures).replace("figures/quick/", f"figures/{figures.name}/")
+        if not solutions:
+            text = "".join(line for line in text.splitlines(True) if "teaching.md" not in line)
+        for there, here in {"../": "", "docs/": "", **PAGES}.items():
+            text = text.replace(f"]({there}", f"]({here}")
+        path.write_text(text + contents * (path.name == "index.md"))
+    (source / "notebooks").mkdir()
+    for name in profiles.notebooks():
+        book = nbformat.read(executed / f"{name}.ipynb", as_version=4)
+        nbformat.write(shown(book, name, solutions=solutions), source / "notebooks" / f"{name}.ipynb")
+
+
+def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> nbformat.NotebookNode:
+    """A copy of an executed notebook for readers.
+
+    Solutions go if they are not wanted, and so do the parameters that papermill put in where they repeat the notebook's
+    own. Cells that draw a figure are folded, and pictures keep their alternative text and width.
+    """
+    own = profiles.parameters(name)
+    repeated = own == own | book.metadata.get("papermill", {}).get("parameters", {})
+    page = nbformat.from_dict({**book, "cells": []})
+    for cell in book.cells:
+        tags = list(cell.metadata.get("tags", []))
+        if ("solution" in tags and not solutions) or ("injected-parameters" in tags and repeated):
+            continue
+        if cell.cell_type == "code":
+            folded = ["hide-input"] * cell.source.startswith("# This cell draws")
+            cell = nbformat.from_dict({**cell, "metadata": {"tags": tags + folded}})
+            pictures = [o.metadata["image/png"] for o in cell.outputs if "image/png" in o.get("metadata", {})]
+            if len(pictures) == 1:
+                image = {"alt": pictures[0]["alt"], "width": f"{pictures[0]['width']}px", "class": "picture"}
+                cell.metadata["mystnb"] = {"image": image}
+        page.cells.append(cell)
+    return page
+
+
+def sphinx(source: Path, out: Path) -> None:
+    """Run Sphinx, every warning an error; ValueError gives them."""
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going", "-j", "2"]
+    done = subprocess.run(
+        [*command, "-d", str(source.parent / "doctrees"), str(source), str(out)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise ValueError("the site could not be built:\n" + done.stderr.strip()[-4000:].replace(f"{source}/", ""))

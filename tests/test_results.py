@@ -1,0 +1,115 @@
+"""README and results say what the committed figures say, and so that GitHub and the site can show it."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from saliency_lib.book import claims, profiles, results
+from saliency_lib.book.results import PAPERS_DATA, QUICK
+from saliency_lib.runtime.store import PROJECT
+
+
+def test_readme_and_results_are_up_to_date():
+    assert not results.stale(), "call ./run_all.sh publish"
+
+
+def test_pages_that_differ_are_named_and_written(tmp_path, monkeypatch):
+    for path in results.PAGES:
+        shutil.copy(path, tmp_path)
+    readme, other = pages = [tmp_path / path.name for path in results.PAGES]
+    monkeypatch.setattr(results, "PAGES", pages)
+    whole = readme.read_text()
+    readme.write_text(whole.replace("agree", "differ"))
+    assert results.stale() == [readme] == results.publish()
+    assert results.stale() == [] == results.publish()
+    assert len(readme.read_text()) == len(whole), "what is generated is as it was"
+
+
+def test_what_is_written_by_hand_stays():
+    text = "before <!-- notebooks -->old<!-- end of notebooks --> between <!-- no part --> after"
+    made = results.filled(text)
+    assert made.startswith("before <!-- notebooks -->") and made.endswith("between <!-- no part --> after")
+    assert "old" not in made and results.filled(made) == made
+    with pytest.raises(KeyError, match="nonsense"):
+        results.filled("<!-- nonsense --><!-- end of nonsense -->")
+
+
+def test_readme_is_one_page():
+    assert len((PROJECT / "README.md").read_bytes()) < 10_000
+
+
+def test_the_readmes_example_runs(capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    names: dict = {}
+    exec(code, names)
+    assert len(capsys.readouterr().out.splitlines()) == 2 and names["maps"].shape == names["images"].shape
+
+
+def test_links_of_pages_lead_to_files():
+    for page in (*results.PAGES, *(PROJECT / "docs").glob("*.md")):
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#]+)\)|(?:src|href)=\"([^\"#]+)\"", text):
+            target = "".join(link)
+            assert re.match("https?:", target) or (page.parent / target).exists(), f"{page.name} refers to {target}"
+        places = set(re.findall(r'id="([^"]+)"', text))
+        for place in re.findall(r'href="#([^"]+)"', text):
+            assert place in places, f"{page.name} refers to #{place}"
+
+
+@pytest.mark.parametrize("folder", [QUICK, PAPERS_DATA], ids=lambda folder: folder.name)
+def test_every_verdict_and_figure_is_shown(folder):
+    tables, gallery = results.verdicts(folder), results.gallery(folder)
+    rows = dict(re.findall(r'(?m)^\| <a id="\w+-([A-Z]\d\d)"></a>(.*) \|$', tables))
+    assert list(rows) == list(claims.verdicts(folder)) and tables.count("### ") == len({claim[0] for claim in rows})
+    for claim, judged in claims.verdicts(folder).items():
+        assert rows[claim].endswith(f"{results.SIGNS[judged['verdict']]} {judged['verdict']}</span>")
+        for quantity in judged["quantities"]:
+            assert claims.interval(quantity) in rows[claim].replace("**", ""), claim
+        assert rows[claim].count("|") == 3, "four columns"
+    pictures = re.findall(rf'<img src="figures/{folder.name}/(\w+).png" width="\d+" alt="([^"]{{40,}})">', gallery)
+    assert [name for name, _ in pictures] == sorted(path.stem for path in folder.glob("*.png"))
+    assert all(line.count("|") == results.ACROSS + 1 for line in gallery.splitlines())
+
+
+def test_the_summary_counts_every_claim():
+    line = dict(zip(results.PAPERS, results.found().splitlines()[2:]))
+    for letter in results.PAPERS:
+        *_, here, there, _ = line[letter].split("|")
+        for cell, folder in ((here, QUICK), (there, PAPERS_DATA)):
+            judged = [v["verdict"] for claim, v in claims.verdicts(folder).items() if claim[0] == letter]
+            for verdict, word in results.WORDS.items():
+                assert (f" {judged.count(verdict)} {word}" in cell) == (verdict in judged)
+            assert judged or cell == " not run "
+        assert re.search(r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]", line[letter])
+
+
+def test_a_claim_without_a_verdict_fails(tmp_path):
+    for path in QUICK.glob("*.json"):
+        if not path.name.startswith("02_controls"):
+            shutil.copy(path, tmp_path)
+    for part in (results.verdicts, results.found):
+        with pytest.raises(ValueError, match="claims without a verdict in .*: W06, W07; run their notebooks"):
+            part(tmp_path)
+
+
+def test_runs_on_the_papers_data_are_told_with_what_was_changed(tmp_path):
+    made = json.loads((PAPERS_DATA / "06_sigma.json").read_text())
+    (tmp_path / "06_sigma.json").write_text(json.dumps(made))
+    table, _, missing = results.overview(tmp_path).partition("\n\n")
+    (row,) = table.splitlines()[2:]
+    assert row.startswith("| 06 | cmnist |") and "n_train=6000" in row and "device" not in row
+    assert made["provenance"]["device"] in row and "n_samples" not in row, "what is as usual is left out"
+    judged = {verdict["claim"] for verdict in made["verdicts"]}
+    assert set(re.findall(r"[A-Z]\d\d", missing)) == set(claims.all_claims()) - judged
+    assert not set(re.findall(r"[A-Z]\d\d", results.overview())) & set(claims.verdicts(PAPERS_DATA))
+
+
+def test_every_notebook_is_listed_with_its_minutes_and_differences():
+    table, differences = results.notebooks(), results.deviations()
+    for name in profiles.notebooks():
+        assert re.search(rf"\[{name[:2]} .+\]\(notebooks/{name}.ipynb\) \| .* \| \d+ \|", table)
+    for number in {row["notebook"] for row in claims.all_claims().values()}:
+        part = re.search(rf"(?ms)^### \[{number} .*?\)\n\n(.*?)(?=^### |\Z)", differences)
+        assert len(part[1]) > 100
