@@ -7,7 +7,8 @@ author = "the authors of the companion"
 version = release = metadata.version("saliency-companion")
 html_title = project
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "saliency_lib.book.mathml"]
+extensions = ["myst_nb", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "saliency_lib.book.mathml"]
+templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

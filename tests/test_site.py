@@ -9,6 +9,7 @@ import nbformat
 import pytest
 from docutils.utils.math import MathError
 
+from saliency_lib.attribution import METHODS
 from saliency_lib.book import profiles, site
 from saliency_lib.book.mathml import mathml
 from saliency_lib.runtime.store import PROJECT
@@ -113,6 +114,8 @@ def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
     out = site.build("smoke", executed=folder / "build" / "smoke", out=tmp_path / "site")
     parsed = {path: Links(path.read_text()) for path in out.rglob("*.html") if "_static" not in path.parts}
     assert len(parsed) >= len(profiles.notebooks()) + 5
+    methods = (out / "api" / "saliency_lib.attribution.html").read_text()
+    assert all(f".{name}\"" in methods for name in METHODS), "the library's page has every method"
     for path, page in parsed.items():
         assert not page.silent, f"{path.name} has pictures without a text: {page.silent[:3]}"
         for link in page.found:
@@ -132,7 +135,7 @@ def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
 
 
 def test_the_library_page_names_every_room():
-    named = set(re.findall(r"automodule:: saliency_lib\.(\w+)", (site.DOCS / "api.md").read_text()))
+    named = set(re.findall(r"~saliency_lib\.(\w+)", (site.DOCS / "api.md").read_text()))
     rooms = {path.stem for path in (PROJECT / "saliency_lib").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert named == rooms - {"__init__", "__main__", "__pycache__"}
 

@@ -91,7 +91,7 @@ def gallery(folder: Path = QUICK) -> str:
     cells = []
     for figure in figures(folder):
         name = figure["id"]
-        picture = f'<img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{_plain(figure["alt"])}">'
+        picture = f'<a id="{folder.name}-{name}"></a><img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{_plain(figure["alt"])}">'
         notebook = f"[{name}](notebooks/{_notebook(name)}.ipynb)"
         decided = [
             f'<a href="#{folder.name}-{v["claim"]}">{v["claim"]}</a>&nbsp;{SIGNS[v["verdict"]]}'
@@ -199,9 +199,9 @@ def _plain(text: str) -> str:
 
 
 def _counts(verdicts: dict[str, dict], letter: str) -> str:
-    """How many of one paper's claims have which verdict, in words."""
+    """How many of one paper's claims have which verdict, a line each."""
     counts = Counter(verdict["verdict"] for claim, verdict in verdicts.items() if claim[0] == letter)
-    return ", ".join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict]) or "not run"
+    return "<br>".join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict]) or "not run"
 
 
 def _value_of(verdict: dict, words: str) -> str:
@@ -217,7 +217,7 @@ def _value_of(verdict: dict, words: str) -> str:
 def _row(folder: Path, verdict: dict) -> str:
     """A claim as a line of a table; many quantities are folded under how many of them agree."""
     name, quantities, figure = verdict["claim"], verdict["quantities"], verdict["figure"]
-    claim, picture = claims.all_claims()[name], f"[{figure}](figures/{folder.name}/{figure}.png)"
+    claim, picture = claims.all_claims()[name], f'<a href="#{folder.name}-{figure}">{figure}</a>'
     here = "<br>".join(_measured(q, signed=len(quantities) > 1) for q in quantities)
     if len(quantities) > UNFOLDED:
         parts = Counter(q["verdict"] for q in quantities)
