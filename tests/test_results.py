@@ -79,9 +79,8 @@ def test_the_summary_counts_every_claim():
         *_, here, there, _ = line[letter].split("|")
         for cell, folder in ((here, QUICK), (there, PAPERS_DATA)):
             judged = [v["verdict"] for claim, v in claims.verdicts(folder).items() if claim[0] == letter]
-            for verdict, word in results.WORDS.items():
-                assert (f" {judged.count(verdict)} {word}" in cell) == (verdict in judged)
-            assert judged or cell == " not run "
+            counted = [f"{judged.count(v)} {word}" for v, word in results.WORDS.items() if v in judged]
+            assert cell.strip().split("<br>") == (counted or ["not run"])
         assert re.search(r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]", line[letter])
 
 

@@ -115,7 +115,7 @@ def test_the_site_has_no_broken_link_and_needs_no_network(smoke, tmp_path):
     parsed = {path: Links(path.read_text()) for path in out.rglob("*.html") if "_static" not in path.parts}
     assert len(parsed) >= len(profiles.notebooks()) + 5
     methods = (out / "api" / "saliency_lib.attribution.html").read_text()
-    assert all(f".{name}\"" in methods for name in METHODS), "the library's page has every method"
+    assert all(f'.{name}"' in methods for name in METHODS), "the library's page has every method"
     for path, page in parsed.items():
         assert not page.silent, f"{path.name} has pictures without a text: {page.silent[:3]}"
         for link in page.found:
