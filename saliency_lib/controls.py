@@ -1,4 +1,4 @@
-"""What survives retraining: one method, one ensemble, and beside its SNR what the same maps score without a message."""
+"""A method's SNR over an ensemble beside its controls: what its maps score where they can have no message in common."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib import snr
-from saliency_lib.estimates import GROUPS, Estimate, jackknife
+from saliency_lib.estimates import Replicates, replicates
 from saliency_lib.runtime import executors
 from saliency_lib.runtime.seeds import derive
 from saliency_lib.similarity import ssim, ssim_of_pairs, with_the_others
@@ -20,29 +20,29 @@ CHUNK_VALUES = 100_000_000  # of all members' maps together; about twenty times 
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A method's maps over an ensemble, measured.
+class Controlled:
+    """SNR of a method's maps, and of the same maps as controls; all but plain numbers can be jackknifed over members.
 
     Attributes
     ----------
     own : Measurement
         Of the maps as they are.
     mismatched : Measurement
-        Of the same maps when every member is shown another image.
+        Of the maps when every member is shown another image.
     shifted : Measurement
-        Of the same maps, each moved around the edges by a random step: the row's null.
+        Of the maps, each moved around the edges by a random step: their null.
     absolute, absolute_shifted : Measurement
-        Of absolute values, and their null.
+        Of the maps' absolute values, and their null.
     level : float
         Share of the signal's power that is the maps' mean level, the same at every pixel.
     everywhere : float
         Share of the signal's power that is the same for every image.
-    sampling : Tensor
-        (members, images): squared norm of the noise that is the method's own sampling; 0 for deterministic methods.
-    likeness : tuple of float
-        SSIM of a member's map and the mean of the others' maps: over all members, and without each group of them.
-    pairs, pairs_mismatched : Tensor
-        (members, members): mean SSIM of two members' maps of the same image, and of different images.
+    sampling : Replicates of float
+        Share of the noise's power that is the method's own sampling; 0 for deterministic methods.
+    likeness : Replicates of float
+        SSIM of a member's map and the mean of the others' maps.
+    pairs, pairs_mismatched : Replicates of float
+        SSIM of two members' maps of the same image, and of different images.
     """
 
     own: Measurement
@@ -52,86 +52,25 @@ class Survey:
     absolute_shifted: Measurement
     level: float
     everywhere: float
-    sampling: Tensor
-    likeness: tuple[float, ...]
-    pairs: Tensor
-    pairs_mismatched: Tensor
+    sampling: Replicates[float]
+    likeness: Replicates[float]
+    pairs: Replicates[float]
+    pairs_mismatched: Replicates[float]
 
-    def row(self) -> dict[str, float | Estimate]:
-        """The numbers of a table's row; ``... without k`` leaves out the k-th group of members, for :func:`jointly`."""
-        n = len(self.sampling)
-        kept = list(_kept(n)) if n > 2 else []
-        power, share = [], []
-        for powers, members in zip((self.own.value, *self.own.without), (torch.arange(n), *kept)):
-            power.append(snr.power_mean(powers))
-            share.append((self.sampling[members].mean(0).to(powers.noise) / powers.noise).nanmean().item())
-        retraining = [p / (1 - s) if s < 1 else math.nan for p, s in zip(power, share)]
-        apart = [self._apart(members) for members in (torch.arange(n), *kept)]
+    @property
+    def power(self) -> Replicates[float]:
+        """Squared SNR, unbiased and unclipped, mean over images."""
+        return self.own.map(snr.power_mean)
 
-        def estimate(values: Sequence[float]) -> Estimate:
-            return jackknife(values[0], values[1:], self.own.sizes)
+    @property
+    def retraining(self) -> Replicates[float]:
+        """The same against the noise of training alone, without the method's own sampling."""
+        return self.power.map(lambda power, share: power / (1 - share) if share < 1 else math.nan, self.sampling)
 
-        columns = with_parts("power", power) | with_parts("retraining", retraining) | with_parts("ssim", self.likeness)
-        return {
-            "snr": self.own.estimate(snr.plugin_mean),
-            "debiased": snr.root(estimate(power)),
-            "without sampling": snr.root(estimate(retraining)),
-            "sampling": estimate(share),
-            "null": snr.plugin_mean(self.shifted.value),
-            "null debiased": snr.debiased_mean(self.shifted.value),
-            "mismatched": self.mismatched.debiased(),
-            "level": self.level,
-            "everywhere": self.everywhere,
-            "clipped": self.own.clipped,
-            "absolute": self.absolute.debiased(),
-            "absolute null": snr.debiased_mean(self.absolute_shifted.value),
-            "likeness": estimate(self.likeness),
-            "likeness mismatched": _of_pairs(self.pairs_mismatched, torch.arange(n)),
-            "apart": estimate(apart),
-        } | columns
-
-    def _apart(self, members: Tensor) -> float:
+    @property
+    def apart(self) -> Replicates[float]:
         """How far two members' maps are from equal (0), where maps of different images are at 1."""
-        same, other = (_of_pairs(matrix, members) for matrix in (self.pairs, self.pairs_mismatched))
-        return (1 - same) / (1 - other) if other < 1 - 1e-9 else math.nan
-
-
-def with_parts(name: str, values: Sequence[float]) -> dict[str, float]:
-    """A row's columns of a statistic of all members and of all but each group of them: ``name``, ``name without 0``."""
-    return {f"{name} without {k - 1}" if k else name: value for k, value in enumerate(values)}
-
-
-def jointly(statistic: Callable[..., float], rows: dict[str, dict], members: int, *columns: str) -> Estimate:
-    """``statistic({row: value}, ...)`` of columns of several rows with its jackknife interval over members.
-
-    Parameters
-    ----------
-    rows : dict
-        ``{name: Survey.row()}``, of one ensemble or of several that grew alike.
-    members : int
-        Of each ensemble.
-    columns : str
-        ``power`` (squared SNR), ``retraining`` (the same without the method's own sampling) or ``ssim``.
-    """
-    groups = min(members, GROUPS) if members > 2 else 0
-
-    def values(end: str) -> list[dict[str, float]]:
-        return [{name: row[column + end] for name, row in rows.items()} for column in columns]
-
-    left_out = [statistic(*values(f" without {k}")) for k in range(groups)]
-    return jackknife(statistic(*values("")), left_out, [len(range(k, members, groups)) for k in range(groups)])
-
-
-def _kept(n: int):
-    """For each group of the jackknife, the members that are not in it."""
-    for k in range(min(n, GROUPS)):
-        yield torch.tensor([i for i in range(n) if i % min(n, GROUPS) != k])
-
-
-def _of_pairs(matrix: Tensor, members: Tensor) -> float:
-    """Mean over pairs of different members."""
-    part = matrix[members][:, members]
-    return ((part.sum() - part.trace()) / (len(members) * (len(members) - 1))).item()
+        return self.pairs.map(lambda a, b: (1 - a) / (1 - b) if b < 1 - 1e-9 else math.nan, self.pairs_mismatched)
 
 
 def mismatch(members: Tensor) -> Tensor:
@@ -152,23 +91,7 @@ def shift(members: Tensor, seed: int) -> Tensor:
     return moved.gather(4, columns.expand(members.shape))
 
 
-def _signal_shares(maps: Tensor, own: Measurement) -> tuple[float, float]:
-    """Shares of the signal's power that are one level for all pixels, and one map for all images; unbiased above and
-    below the line, since only products of different members count."""
-    scaled = (maps.double() / own.value.noise.sqrt().view(1, -1, 1, 1, 1)).nan_to_num_(0.0)  # 0 / 0 of a silent image
-
-    def products(m: Tensor) -> float:  # mean over pairs of different members of their inner product
-        total = m.sum(0)
-        return ((total * total).sum() - (m * m).sum()).item() / (len(m) * (len(m) - 1))
-
-    same = products(scaled)
-    pixels, images = scaled[0, 0, 0].numel(), scaled.shape[1]
-    level = products(scaled.mean((-2, -1))) * pixels
-    across = (products(scaled.sum(1)) - same) / (images - 1) if images > 1 else float("nan")
-    return (level / same, across / same) if same > 0 else (float("nan"), float("nan"))
-
-
-def survey(
+def measure(
     method: str | Callable[..., Tensor],
     ensemble: Sequence[nn.Module],
     images: Tensor,
@@ -178,8 +101,8 @@ def survey(
     batch_size: int | None = None,
     resample: bool = False,
     executor: str = "serial",
-) -> Survey:
-    """Survey of a method over an ensemble, as many images at a time as leave their maps room in memory.
+) -> Controlled:
+    """A method's SNR and its controls, as many images at a time as leave their maps room in memory.
 
     Parameters
     ----------
@@ -205,53 +128,65 @@ def survey(
     ]
     task = partial(_part, method, ensemble, batch_size)
     found = {item[0]: part for item, part in executors.get(executor).map(task, items, images.device.type)}
-    return found[0] if len(found) == 1 else _joined([found[start] for start in sorted(found)])
+    return _joined([found[item[0]] for item in items], [len(item[1]) for item in items])
 
 
-def _part(method, ensemble, batch_size, item: tuple) -> Survey:
-    """Survey of some of the images."""
+def _part(method, ensemble, batch_size, item: tuple) -> Controlled:
+    """Of some of the images."""
     _, images, targets, seeds, shifting = item
     drawn = [snr.member_maps(method, ensemble, images, targets, seed=s, batch_size=batch_size) for s in seeds]
-    return _measured(drawn, shifting)
+    return of_maps(*drawn, seed=shifting)
 
 
-def _measured(drawn: list[Tensor], seed: int) -> Survey:
-    """Survey of maps, (members, images, c, h, w), drawn once or twice."""
-    maps, sampling = drawn[0], torch.zeros(drawn[0].shape[:2])
-    if len(drawn) > 1:
-        sampling = (maps - drawn[1]).double().square().flatten(2).sum(2).cpu() / 2
-    own, moved = measure_maps(maps), shift(maps, seed)
-    some = [torch.arange(len(maps)), *(_kept(len(maps)) if len(maps) > 2 else [])]
-    return Survey(
+def of_maps(maps: Tensor, again: Tensor | None = None, *, seed: int = 0) -> Controlled:
+    """Of maps, (members, images, c, h, w), and of the same drawn once more; ``seed`` is of the shifts."""
+    n, own, moved = len(maps), measure_maps(maps), shift(maps, seed)
+    sampling = (maps - (maps if again is None else again)).double().square().flatten(2).sum(2) / 2  # members, images
+    sampled = replicates(lambda members: sampling[members].mean(0), n)
+    return Controlled(
         own,
         measure_maps(mismatch(maps)),
         measure_maps(moved),
         measure_maps(maps.abs()),
         measure_maps(moved.abs()),
-        *_signal_shares(maps, own),
-        sampling,
-        tuple(with_the_others(ssim, maps[members]).mean().item() for members in some),
-        ssim_of_pairs(maps),
-        ssim_of_pairs(maps, step=1),
+        *_signal_shares(maps, own.value.noise),
+        own.map(lambda powers, share: (share / powers.noise).nanmean().item(), sampled),
+        replicates(lambda members: with_the_others(ssim, maps[members]).mean().item(), n),
+        *(replicates(partial(_of_pairs, ssim_of_pairs(maps, step)), n) for step in (0, 1)),
     )
 
 
-def _joined(parts: list[Survey]) -> Survey:
-    """One survey out of those of parts of the images, of which there are as many in each but for one or two."""
-    weights = torch.tensor([part.sampling.shape[1] for part in parts], dtype=torch.float64)
-    weights /= weights.sum()
+def _signal_shares(maps: Tensor, noise: Tensor) -> tuple[float, float]:
+    """Shares of the signal's power that are one level for all pixels, and one map for all images; unbiased above and
+    below the line, since only products of different members count."""
+    scaled = (maps.double() / noise.sqrt().view(1, -1, 1, 1, 1)).nan_to_num_(0.0)  # 0 / 0 of a silent image
 
-    def mean(values: list) -> Tensor:
-        return torch.tensordot(weights, torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in values]), 1)
+    def products(m: Tensor) -> float:  # mean over pairs of different members of their inner product
+        total = m.sum(0)
+        return ((total * total).sum() - (m * m).sum()).item() / (len(m) * (len(m) - 1))
 
-    measured = ("own", "mismatched", "shifted", "absolute", "absolute_shifted")
-    of = {name: [getattr(part, name) for part in parts] for name in Survey.__dataclass_fields__}
-    return Survey(
-        *(snr.joined(of[name]) for name in measured),
-        mean(of["level"]).item(),
-        mean(of["everywhere"]).item(),
-        torch.cat(of["sampling"], 1),
-        tuple(mean(of["likeness"]).tolist()),
-        mean(of["pairs"]),
-        mean(of["pairs_mismatched"]),
-    )
+    same = products(scaled)
+    pixels, images = scaled[0, 0, 0].numel(), scaled.shape[1]
+    level = products(scaled.mean((-2, -1))) * pixels
+    across = (products(scaled.sum(1)) - same) / (images - 1) if images > 1 else math.nan
+    return (level / same, across / same) if same > 0 else (math.nan, math.nan)
+
+
+def _of_pairs(matrix: Tensor, members: list[int]) -> float:
+    """Mean over pairs of different members."""
+    part = matrix[members][:, members]
+    return ((part.sum() - part.trace()) / (len(members) * (len(members) - 1))).item()
+
+
+def _joined(parts: list[Controlled], weights: list[int]) -> Controlled:
+    """All images' out of those of parts of so many images each."""
+
+    def mean(*values: float) -> float:
+        return sum(weight * value for weight, value in zip(weights, values)) / sum(weights)
+
+    def join(first, *rest):
+        if isinstance(first, Measurement):
+            return snr.joined([first, *rest])
+        return first.map(mean, *rest) if isinstance(first, Replicates) else mean(first, *rest)
+
+    return Controlled(*map(join, *(vars(part).values() for part in parts)))

@@ -98,14 +98,14 @@ def test_snr_does_not_follow_the_unit_of_maps(values):
 
 
 @given(maps(members=st.integers(2, 3), side=st.integers(5, 9)))
-def test_a_survey_of_anything(values):
+def test_controls_of_anything(values):
     if values.shape[1] < len(values):
         with pytest.raises(ValueError, match="members need as many different images"):
             controls.mismatch(values)
         return
-    row = controls._measured([values], 0).row()
-    assert none_or_within([row["clipped"]], 0, 1)
-    assert none_or_within([row["likeness"].value], -1, 1)
+    found = controls.of_maps(values)
+    assert none_or_within([found.likeness.value, found.pairs.value], -1, 1)
+    assert none_or_within([found.sampling.value], 0, 0)
     moved = controls.shift(values, 0)
     assert torch.equal(moved.flatten(3).sort().values, values.flatten(3).sort().values), "only places change"
 

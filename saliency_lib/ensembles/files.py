@@ -87,6 +87,11 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def key(self) -> str:
+        """What tells this ensemble from others, also from one that has grown."""
+        return f"{self.spec.key} x {len(self)}"
+
     def __getitem__(self, member: int) -> nn.Module:
         return self._load(member, member_path(self.path, member))
 

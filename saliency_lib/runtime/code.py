@@ -10,13 +10,14 @@ import hashlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 Thing = FunctionType | type
+WHERE = tuple(f"{ROOT.name}.runtime.{name}" for name in ("parallel", "progress", "store", "workers"))  # work is done
 
 
 @functools.lru_cache(maxsize=4096)
@@ -61,44 +62,83 @@ def _imported(source: str) -> Iterator[Path]:
                     yield path.with_suffix(".py")
 
 
-def of(*things: Callable) -> str:
+def of(*things: Callable, words: Iterable[str] = ()) -> str:
     """Fingerprint of functions and classes, and of all of the project's, or of a notebook, that they use.
 
-    What is looked up in a dictionary of functions counts if its name stands in the code; where none does, all count.
+    Of a dictionary of functions those count whose names stand in the code or among ``words``, or that are used anyway;
+    where there are none, all count. What only says where work is done does not.
 
     Raises
     ------
     ValueError
         For a function of a notebook that uses data which is not among its arguments.
     """
-    waiting, parts, words, registries = [unwrapped(thing) for thing in things], {}, set(), {}
-    own = {ROOT.name, "__main__", *(thing.__module__.split(".")[0] for thing in waiting)}
-    while waiting or registries:
+    waiting, parts, words, registries = [unwrapped(thing) for thing in things], {}, set(words), {}
+    own = {ROOT.name, "__main__", *(thing.__module__.split(".")[0] for thing in waiting if isinstance(thing, Thing))}
+
+    def is_new(thing: Any) -> bool:
+        counts = isinstance(thing, Thing) and thing.__module__.split(".")[0] in own and thing.__module__ not in WHERE
+        return counts and _name(thing) not in parts
+
+    while waiting:
+        if is_new(thing := waiting.pop()):
+            parts[_name(thing)], constants, chains = _read(thing)
+            words |= constants
+            for used, value in _used(thing, chains):
+                if isinstance(value, dict) and any(isinstance(unwrapped(entry), Thing) for entry in value.values()):
+                    registries[id(value)] = {key: unwrapped(entry) for key, entry in value.items()}
+                elif _is_plain(value):
+                    parts[f"{_name(thing)} {used}"] = repr(value)
+                else:
+                    waiting.append(unwrapped(value))
         if not waiting:
-            _, registry = registries.popitem()
-            waiting += [unwrapped(entry) for entry in [registry[w] for w in words & set(registry)] or registry.values()]
-            continue
-        thing = waiting.pop()
-        name = f"{thing.__module__}.{thing.__qualname__}"
-        if not isinstance(thing, Thing) or thing.__module__.split(".")[0] not in own or name in parts:
-            continue
-        source = textwrap.dedent(inspect.getsource(thing))
-        try:
-            parts[name], parsed = tree(source), ast.parse(source)
-        except SyntaxError:  # a function without a name, in the middle of a line
-            parts[name] = source
-            continue
-        words |= {node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant)}
-        for used, value in _used(parsed, vars(sys.modules[thing.__module__])):
-            if isinstance(value, dict) and any(isinstance(unwrapped(entry), Thing) for entry in value.values()):
-                registries.setdefault(id(value), value)
-            elif isinstance(unwrapped(value), Thing):
-                waiting.append(unwrapped(value))
-            elif _is_plain(value):
-                parts[f"{name} {used}"] = repr(value)
-            elif thing.__module__ == "__main__" and not isinstance(value, ModuleType):
-                raise ValueError(f"{thing.__qualname__} uses {used!r} of the notebook; make it one of its arguments")
+            for registry in registries.values():
+                named = [entry for key, entry in registry.items() if key in words or _name(entry) in parts]
+                waiting += filter(is_new, named or registry.values())
     return digest(*(part for name in sorted(parts) for part in (name, parts[name])))
+
+
+def _name(thing: Any) -> str:
+    return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', thing)}"
+
+
+@functools.cache
+def _read(thing: Thing) -> tuple[str, frozenset[str], tuple[tuple[str, ...], ...]]:
+    """Tree of a function or class, strings in it, and names that it uses, as ("module", "name")."""
+    source = textwrap.dedent(inspect.getsource(thing))
+    try:
+        parsed = ast.parse(source)
+    except SyntaxError:  # a function without a name, in the middle of a line
+        return source, frozenset(), ()
+    nodes = list(ast.walk(parsed))
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    chains = set()
+    for node in nodes:
+        names: tuple[str, ...] = ()
+        while isinstance(node, ast.Attribute):
+            node, names = node.value, (node.attr, *names)
+        if isinstance(node, ast.Name) and node.id not in bound:
+            chains.add((node.id, *names))
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return tree(source), frozenset(strings), tuple(sorted(chains))
+
+
+def _used(thing: Thing, chains: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, Any]]:
+    """What names stand for where a thing was defined; of values, the notebook's, and in modules what is a CONSTANT."""
+    namespace = getattr(thing, "__globals__", None) or vars(sys.modules[thing.__module__])
+    for first, *names in chains:
+        if first not in namespace:
+            continue
+        name, value = first, namespace[first]
+        while names and isinstance(value, (ModuleType, type)) and hasattr(value, names[0]):
+            name = names.pop(0)
+            value = getattr(value, name)
+        notebooks = thing.__module__ == "__main__" and name == first
+        if notebooks and not (_is_plain(value) or isinstance(value, dict) or hasattr(unwrapped(value), "__name__")):
+            raise ValueError(f"{thing.__qualname__} uses the notebook's {name!r}; make it one of its arguments")
+        if notebooks or name.isupper() or not _is_plain(value):
+            yield name, value
 
 
 def unwrapped(thing: Any) -> Any:
@@ -115,22 +155,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return all(map(_is_plain, (*value, *value.values())))
     return value is None or isinstance(value, (bool, int, float, complex, str, bytes))
-
-
-def _used(parsed: ast.AST, namespace: dict) -> Iterator[tuple[str, Any]]:
-    """Names of the namespace that code uses, also as ``module.name``, with what they stand for."""
-    nodes = list(ast.walk(parsed))
-    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    for node in nodes:
-        names = []
-        while isinstance(node, ast.Attribute):
-            names.insert(0, node.attr)
-            node = node.value
-        if not isinstance(node, ast.Name) or node.id in bound or node.id not in namespace:
-            continue
-        value, said = namespace[node.id], node.id
-        while names and isinstance(value, (ModuleType, type)) and hasattr(value, names[0]):
-            said = names.pop(0)
-            value = getattr(value, said)
-        yield said, value

@@ -6,8 +6,9 @@ import os
 import pickle
 import secrets
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -126,15 +127,17 @@ def locked(path: Path, timeout: float = -1):
 class Entry:
     """A place in the store for what a call gives, under its function's code, all it uses, and its arguments.
 
-    Arguments are told apart by value: numbers, strings, tensors, containers of them, networks, functions (with what
-    they close over), and objects with a ``key``. Those named in ``WHERE`` do not count. A file that is broken, or made
-    by an older version of its classes, counts as missing.
+    Arguments are told apart by value: numbers, strings, tensors, containers and dataclasses of them, networks,
+    functions (with what they close over), and objects with a ``key``. Those named in ``WHERE`` do not count. A file
+    that is broken, or made by an older version of its classes, counts as missing.
     """
 
     def __init__(self, function: Callable, /, *arguments, **options):
         options = {name: value for name, value in options.items() if name not in WHERE}
         self.call = partial(function, *arguments, **options)
-        key = code.digest(torch.__version__, _told(self.call))
+        leaves = list(_leaves(self.call))
+        functions, words = [v for v in leaves if _is_function(v)], [v for v in leaves if isinstance(v, str)]
+        key = code.digest(torch.__version__, *map(_told, leaves), code.of(*functions, words=words))
         self.path = results_root() / f"{code.unwrapped(function).__name__.strip('_')}-{key}.pickle"
 
     def load(self) -> Any:
@@ -169,6 +172,29 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
         return entry.save(function(*arguments, **options))
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """All that tells a value from others: what it holds, down to what holds nothing, with kinds and sizes between."""
+    if isinstance(value, partial):
+        inner: Any = value.func, value.args, value.keywords
+    elif isinstance(value, (list, tuple)):
+        inner = value
+    elif isinstance(value, dict):
+        inner = list(value.items())
+    elif is_dataclass(value) and not isinstance(value, type):
+        inner = getattr(value, "key", None), vars(value)
+    else:
+        yield value
+        closed = () if hasattr(value, "__wrapped__") else getattr(value, "__closure__", None) or ()
+        inner = *(cell.cell_contents for cell in closed), *(getattr(value, "__defaults__", None) or ())
+    yield f"{type(value).__name__} of {len(inner)}"
+    for one in inner:
+        yield from _leaves(one)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and hasattr(value, "__qualname__")
+
+
 def _told(value: Any) -> str:
     """What tells a value from others, in words."""
     if isinstance(value, (Tensor, np.ndarray)):
@@ -176,19 +202,11 @@ def _told(value: Any) -> str:
         device = value.device.type if isinstance(value, Tensor) else "numpy"
         return f"{device} {array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
     if isinstance(value, nn.Module):
-        return f"{value} {_told(value.state_dict())}"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name!r}: {_told(value[name])}" for name in value) + "}"
-    if isinstance(value, (list, tuple)):
-        return f"{type(value).__name__}({', '.join(map(_told, value))})"
-    if isinstance(value, partial):
-        return f"partial({_told(value.func)}, {_told(value.args)}, {_told(value.keywords)})"
+        return f"{value} {' '.join(f'{name} {_told(tensor)}' for name, tensor in value.state_dict().items())}"
     if isinstance(own := getattr(value, "key", None), str):
         return f"{type(value).__name__} {own}"
-    if callable(value) and hasattr(value, "__qualname__"):
-        cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-        closed = [] if hasattr(value, "__wrapped__") else cells
-        return f"{value.__qualname__} {code.of(value)} {_told(closed)}"
+    if _is_function(value):
+        return value.__qualname__
     if value is None or isinstance(value, (bool, int, float, str, bytes, Path, torch.device)):
         return repr(value)
     raise ValueError(f"a {type(value).__name__} cannot tell results apart; use numbers, tensors, networks or functions")

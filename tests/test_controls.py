@@ -1,4 +1,4 @@
-"""The survey of a method: its parts by themselves, and what noise and signal score in it."""
+"""Controls beside a method's SNR: each by itself, and what noise and signal score in it."""
 
 import math
 
@@ -52,14 +52,14 @@ def level_and_detail(level=1.0, everywhere=1.0, image=1.0, members=6, images=40,
 
 def test_what_signal_and_noise_score():
     signal, x = noise(1, 12, 1, 16, 16, seed=1), torch.zeros(12, 1, 16, 16)
-    found = controls.survey(*fixed(2 * signal + noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
+    found = controls.measure(*fixed(2 * signal + noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
     assert abs(snr.debiased_mean(found.own.value) - 2) < 0.1
     for part in (found.mismatched, found.shifted):
         assert abs(snr.plugin_mean(part.value) - 6**-0.5) < 0.05
-    half = controls.survey(*fixed(noise(6, 12, 1, 16, 16).abs()), x, torch.zeros(12))
+    half = controls.measure(*fixed(noise(6, 12, 1, 16, 16).abs()), x, torch.zeros(12))
     for part in (half.own, half.shifted, half.mismatched):  # noise without a sign: all three say the same
         assert abs(snr.debiased_mean(part.value) - 1.32) < 0.05
-    signed = controls.survey(*fixed(noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
+    signed = controls.measure(*fixed(noise(6, 12, 1, 16, 16)), x, torch.zeros(12))
     for part in (signed.absolute, signed.absolute_shifted):
         assert abs(snr.debiased_mean(part.value) - 1.32) < 0.05
 
@@ -67,91 +67,86 @@ def test_what_signal_and_noise_score():
 @pytest.mark.parametrize("parts", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 1.0), (0.5, 0.5, 2.0)])
 def test_level_and_what_is_the_same_everywhere_are_shares_of_the_signal(parts):
     maps = level_and_detail(*parts, strength=2.0)
-    found = controls.survey(*fixed(maps), torch.zeros(40, 1, 16, 16), torch.zeros(40))
+    found = controls.measure(*fixed(maps), torch.zeros(40, 1, 16, 16), torch.zeros(40))
     level, everywhere, image = (p**2 for p in parts)
     total = level + everywhere + image
     assert abs(found.level - level / total) < 0.05
     assert abs(found.everywhere - (level + everywhere) / total) < 0.05
 
 
-def test_a_row_tells_sampling_from_training():
+def test_sampling_is_told_from_training():
     """Members differ by training noise of power one; a map is that plus sampling noise of power one."""
     signal, trained = noise(1, 30, 1, 16, 16, seed=1), noise(6, 30, 1, 16, 16, seed=2)
 
     def method(model, images, targets, *, seed=0, batch_size=None):
         return (signal + trained)[model] + noise(30, 1, 16, 16, seed=seed)
 
-    row = controls.survey(method, list(range(6)), torch.zeros(30, 1, 16, 16), torch.zeros(30), resample=True).row()
-    assert abs(row["sampling"].value - 0.5) < 0.05 and abs(row["debiased"].value - 0.5**0.5) < 0.05
-    assert abs(row["without sampling"].value - 1) < 0.08
-    assert row["sampling"].low < row["sampling"].value < row["sampling"].high
+    found = controls.measure(method, list(range(6)), torch.zeros(30, 1, 16, 16), torch.zeros(30), resample=True)
+    assert abs(found.sampling.value - 0.5) < 0.05 and abs(found.power.value - 0.5) < 0.05
+    assert abs(found.retraining.value**0.5 - 1) < 0.08
+    low, high = found.sampling.estimate()[1:]
+    assert low < found.sampling.value < high
 
 
 def test_the_same_network_again_has_no_snr_without_its_sampling():
     nets, (x, y) = [tiny_net(0)] * 3, batch(3)
-    row = controls.survey("smoothgrad", nets, x, y, resample=True).row()
-    assert row["sampling"].value > 0.5
-    assert math.isnan(row["without sampling"].value) or row["without sampling"].high > 3
+    found = controls.measure("smoothgrad", nets, x, y, resample=True)
+    assert found.sampling.value > 0.5
+    assert math.isnan(found.retraining.value) or snr.root(found.retraining.estimate()).high > 3
 
 
 def test_members_draw_anew():
     nets, (x, y) = [tiny_net(0)] * 3, batch(3)
     maps = snr.member_maps("smoothgrad", nets, x, y)
     assert pearson(maps[0], maps[1]).max() < 0.999
-    assert controls.survey("input_gradient", [tiny_net(s) for s in range(3)], x, y, resample=True).sampling.sum() == 0
+    assert controls.measure("input_gradient", [tiny_net(s) for s in range(3)], x, y, resample=True).sampling.value == 0
 
 
 def test_intervals_over_members_are_the_jackknife_of_each_statistic():
     maps = level_and_detail(members=5, images=12, strength=0.7)
-    row = controls.survey(*fixed(maps), torch.zeros(12, 1, 16, 16), torch.zeros(12)).row()
+    found = controls.measure(*fixed(maps), torch.zeros(12, 1, 16, 16), torch.zeros(12))
     whole = with_the_others(ssim, maps).mean().item()
     left = [with_the_others(ssim, maps[[i for i in range(5) if i != k]]).mean().item() for k in range(5)]
-    for ours, theirs in zip(row["likeness"], jackknife(whole, left, [1] * 5)):
-        assert ours == pytest.approx(theirs, rel=1e-6)
-    power = [snr.power_mean(p) for p in (snr.measure_maps(maps).value, *snr.measure_maps(maps).without)]
-    joint = controls.jointly(lambda p: p["a"], {"a": row}, 5, "power")
-    assert joint == pytest.approx(jackknife(power[0], power[1:], [1] * 5))
+    assert found.likeness.estimate() == pytest.approx(jackknife(whole, left, [1] * 5), rel=1e-6)
+    own = snr.measure_maps(maps)
+    power = [snr.power_mean(p) for p in (own.value, *own.without)]
+    assert found.power.estimate() == pytest.approx(jackknife(power[0], power[1:], [1] * 5))
 
 
 def test_equal_maps_are_no_distance_apart_and_unrelated_ones_a_whole():
-    x = torch.zeros(12, 1, 16, 16)
     one = noise(1, 12, 1, 16, 16)
-    equal = controls.survey(
-        *fixed(one.expand(4, -1, -1, -1, -1) + 1e-4 * noise(4, 12, 1, 16, 16)), x, torch.zeros(12)
-    ).row()
-    unrelated = controls.survey(*fixed(noise(4, 12, 1, 16, 16)), x, torch.zeros(12)).row()
-    assert abs(equal["apart"].value) < 0.01 and abs(unrelated["apart"].value - 1) < 0.05
+    equal = controls.of_maps(one.expand(4, -1, -1, -1, -1) + 1e-4 * noise(4, 12, 1, 16, 16))
+    unrelated = controls.of_maps(noise(4, 12, 1, 16, 16))
+    assert abs(equal.apart.value) < 0.01 and abs(unrelated.apart.value - 1) < 0.05
 
 
 def test_silent_and_constant_maps_give_no_numbers_rather_than_wrong_ones():
-    x = torch.zeros(8, 1, 16, 16)
-    silent = controls.survey(*fixed(torch.zeros(4, 8, 1, 16, 16)), x, torch.zeros(8)).row()
-    assert (
-        math.isnan(silent["debiased"].value) and math.isnan(silent["snr"].value) and math.isnan(silent["apart"].value)
-    )
+    silent = controls.of_maps(torch.zeros(4, 8, 1, 16, 16))
+    assert all(math.isnan(part.estimate().value) for part in (silent.power, silent.apart, silent.sampling))
     constant = torch.rand(4, 8, 1, 1, 1, generator=torch.Generator().manual_seed(0)).add(0.5).expand(4, 8, 1, 16, 16)
-    row = controls.survey(*fixed(constant.clone()), x, torch.zeros(8)).row()
-    assert abs(row["level"] - 1) < 1e-6 and row["null debiased"] == pytest.approx(row["debiased"].value)
+    found = controls.of_maps(constant.clone())
+    assert abs(found.level - 1) < 1e-6
+    assert found.shifted.power_ratio().value == pytest.approx(found.power.value)
     one_silent = noise(4, 8, 1, 16, 16).add(1)
     one_silent[:, 3] = 0
-    row = controls.survey(*fixed(one_silent), x, torch.zeros(8)).row()
     rest = snr.measure_maps(one_silent[:, [i for i in range(8) if i != 3]])
-    assert row["debiased"].value == pytest.approx(snr.debiased_mean(rest.value))
+    assert controls.of_maps(one_silent).own.debiased().value == pytest.approx(snr.debiased_mean(rest.value))
 
 
 def test_parts_of_the_images_make_the_whole(monkeypatch):
     nets, (x, y) = [tiny_net(seed) for seed in range(3)], batch(7)
-    whole = controls.survey("input_gradient", nets, x, y)
+    whole = controls.measure("input_gradient", nets, x, y)
     maps = snr.member_maps("input_gradient", nets, x, y)
     torch.testing.assert_close(snr.snr(whole.own.value), snr.snr(snr.measure_maps(maps).value))
     monkeypatch.setattr(controls, "CHUNK_VALUES", 3 * 3 * x[0].numel())
-    parts = controls.survey("input_gradient", nets, x, y)
+    parts = controls.measure("input_gradient", nets, x, y)
     torch.testing.assert_close(snr.snr(parts.own.value), snr.snr(whole.own.value))
-    assert parts.likeness == pytest.approx(whole.likeness) and len(parts.mismatched.value.mean) == 7
-    torch.testing.assert_close(parts.pairs, whole.pairs)
-    assert set(parts.row()) == set(whole.row())
+    assert len(parts.mismatched.value.mean) == 7
+    for name in ("sampling", "likeness", "pairs"):
+        assert getattr(parts, name).estimate() == pytest.approx(getattr(whole, name).estimate())
+    assert len(parts.apart.without) == 3
 
 
 def test_too_few_images_are_refused_before_anything_is_computed():
     with pytest.raises(ValueError, match="4 members need as many different images, not 3"):
-        controls.survey("input_gradient", [None] * 4, torch.zeros(3, 3, 16, 16), torch.zeros(3, dtype=torch.int64))
+        controls.measure("input_gradient", [None] * 4, torch.zeros(3, 3, 16, 16), torch.zeros(3, dtype=torch.int64))

@@ -1,0 +1,202 @@
+"""What is kept in the store is found again as long as the same call would be made by the same code, and no longer."""
+
+import importlib
+import itertools
+import linecache
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_net
+
+from saliency_lib import attribution, snr
+from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.estimates import Estimate
+from saliency_lib.runtime import code, store
+from saliency_lib.runtime.store import Entry, kept
+
+SOURCE = '''
+from numpy import sqrt
+
+FACTOR = 2.0
+METHODS = {}
+
+
+def used(x):
+    """Used below."""
+    return FACTOR * x
+
+
+def unused(x):
+    return x + 1
+
+
+def registered(x):
+    return x + 3
+
+
+METHODS |= {"one": used, "other": registered}
+
+
+class Maker:
+    def make(self, x):
+        return used(x)
+
+
+def task(x, executor="serial"):
+    """What is kept."""
+    calls.append(x)
+    return Maker().make(x)
+
+
+def by_name(x, name="one"):
+    return METHODS[name](x)
+
+
+calls = []
+'''
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """``module(old, new)`` is a module of ``SOURCE`` where the one text stands for the other."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def written(old="", new=""):
+        assert old in SOURCE
+        name = f"things_{next(NUMBERS)}"
+        (tmp_path / f"{name}.py").write_text(SOURCE.replace(old, new, 1) if old else SOURCE)
+        importlib.invalidate_caches()
+        made = importlib.import_module(name)
+        for thing in (made.used, made.unused, made.registered, made.Maker, made.Maker.make, made.task, made.by_name):
+            thing.__module__ = "things"
+        monkeypatch.setitem(sys.modules, "things", made)
+        return made
+
+    return written
+
+
+@pytest.mark.parametrize(
+    "old,new,same",
+    [
+        ('"""Used below."""', '"""Used further down."""', True),
+        ('    """What is kept."""\n', "    # what is kept\n", True),
+        ("return x + 1", "return x + 2", True),
+        ("return x + 3", "return x + 4", True),
+        ("calls = []", "calls = [5]", True),
+        ("return FACTOR * x", "return FACTOR * x * x", False),
+        ("FACTOR = 2.0", "FACTOR = 3.0", False),
+        ("return used(x)", "return used(x) + 0", False),
+        ("calls.append(x)", "calls.append(x + 0)", False),
+    ],
+)
+def test_a_value_is_kept_until_code_that_makes_it_changes(module, old, new, same):
+    one = module()
+    assert kept(one.task, 1.0) == kept(one.task, 1.0) == 2.0 and one.calls == [1.0]
+    other = module(old, new)
+    known = list(other.calls)
+    kept(other.task, 1.0)
+    assert (other.calls == known) == same
+
+
+@pytest.mark.parametrize("name,same", [("one", True), ("other", False)])
+def test_of_functions_in_a_dictionary_those_count_that_are_named(module, name, same):
+    before = Entry(module().by_name, 1.0, name=name).path
+    assert (Entry(module("return x + 3", "return x + 4").by_name, 1.0, name=name).path == before) == same
+
+
+def test_one_method_is_not_all_methods(monkeypatch):
+    nets, x, y = [tiny_net(0), tiny_net(1)], torch.zeros(2, 3, 16, 16), torch.arange(2)
+    rows = [partial(attribution.METHODS[name].function) for name in ("lime", "smoothgrad")]
+    before = [Entry(snr.measure, row, nets, x, y).path for row in rows]
+    whole = code.tree
+    monkeypatch.setattr(code, "tree", lambda source: whole(source) + " and more" * ("def lime(" in source))
+    code._read.cache_clear()
+    after = [Entry(snr.measure, row, nets, x, y).path for row in rows]
+    code._read.cache_clear()
+    assert [a == b for a, b in zip(before, after)] == [False, True]
+
+
+def closing(k):
+    return lambda x: x + k
+
+
+VALUES = {
+    "numbers": (1, 2, 1.0, True, None, float("nan")),
+    "text": ("a", "b", b"a"),
+    "tensors": (torch.zeros(2), torch.zeros(2, 1), torch.zeros(2, dtype=torch.float64), torch.ones(2), np.zeros(2)),
+    "containers": ([1, [2, 3]], [[1, 2], 3], (1, 2, 3), {"a": 1}, {"b": 1}, [], {}, Estimate(1, 2, 3)),
+    "networks": (tiny_net(0), tiny_net(1), tiny_net(0).double()),
+    "functions": (torch.relu, used := (lambda x: x), partial(used, 1), partial(used, 2), partial(used, x=1)),
+    "closures": [closing(k) for k in range(2)],
+    "ensembles": [
+        EnsembleSpec("digits", "mlp", 2),
+        EnsembleSpec("digits", "mlp", 3),
+        EnsembleSpec("digits", "mlp", 2, seed=1),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_arguments_are_told_apart_by_value(kind):
+    paths = [Entry(Entry.load, value).path for value in VALUES[kind]]
+    assert len(set(paths)) == len(paths)
+    assert paths == [Entry(Entry.load, value).path for value in VALUES[kind]]
+
+
+def test_where_work_is_done_is_no_argument_and_what_cannot_be_told_is_refused():
+    assert Entry(kept, 1, executor="serial", batch_size=3).path == Entry(kept, 1, executor="dask").path
+    assert Entry(kept, 1, a=1, b=2).path != Entry(kept, 1, b=1, a=2).path
+    with pytest.raises(ValueError, match="a object cannot tell results apart"):
+        Entry(kept, object())
+
+
+def test_a_notebooks_function_must_be_given_its_data():
+    notebook = {"__name__": "__main__", "torch": torch, "level": 3}
+
+    def cell(source):
+        linecache.cache["<cell>"] = len(source), None, source.splitlines(True), "<cell>"
+        exec(compile(source, "<cell>", "exec"), notebook)
+        code._read.cache_clear()
+
+    cell("data = torch.zeros(3)\ndef task(x):\n    return torch.add(x, level)\ndef bad(x):\n    return x + data\n")
+    assert kept(notebook["task"], 1) == 4
+    notebook["level"] = 4
+    assert kept(notebook["task"], 1) == 5
+    with pytest.raises(ValueError, match="bad uses the notebook's 'data'; make it one of its arguments"):
+        kept(notebook["bad"], 1)
+
+
+def test_a_broken_file_is_made_again_and_a_folder_of_somebody_else_costs_only_time(module, own_store, monkeypatch):
+    things = module()
+    kept(things.task, 1.0)
+    (path,) = own_store.rglob("task-*.pickle")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert kept(things.task, 1.0) == 2.0 and things.calls == [1.0, 1.0]
+    assert kept(things.task, 1.0) == 2.0 and len(things.calls) == 2
+    monkeypatch.setenv("SALIENCY_STORE", "/dev/null")
+    assert kept(things.task, 1.0) == 2.0 and len(things.calls) == 3
+
+
+def test_what_a_run_that_stops_has_finished_is_there(module):
+    things = module()
+
+    def stop(x):
+        raise KeyboardInterrupt
+
+    kept(things.task, 1.0)
+    with pytest.raises(KeyboardInterrupt):
+        kept(stop, 2.0)
+    assert Entry(things.task, 1.0).load() == 2.0
+    with pytest.raises(LookupError):
+        Entry(things.task, 2.0).load()
+    assert not list(store.results_root().glob("*.tmp"))
