@@ -88,16 +88,7 @@ def verdicts(folder: Path = QUICK) -> str:
 
 def gallery(folder: Path = QUICK) -> str:
     """A table of pictures, ``ACROSS`` in a line, each with its notebook, what it reproduces, and the claims decided."""
-    cells = []
-    for figure in figures(folder):
-        name = figure["id"]
-        picture = f'<a id="{folder.name}-{name}"></a><img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{_plain(figure["alt"])}">'
-        notebook = f"[{name}](notebooks/{_notebook(name)}.ipynb)"
-        decided = [
-            f'<a href="#{folder.name}-{v["claim"]}">{v["claim"]}</a>&nbsp;{SIGNS[v["verdict"]]}'
-            for v in figure["verdicts"]
-        ]
-        cells.append("<br>".join([picture, notebook, _plain(figure["paper"]), " ".join(decided)]).removesuffix("<br>"))
+    cells = [_cell(folder, figure) for figure in figures(folder)]
     lines = [cells[i : i + ACROSS] for i in range(0, len(cells), ACROSS)]
     rows = ["| " + " | ".join(line + [""] * (ACROSS - len(line))) + " |" for line in lines]
     return "\n".join(["|" + " |" * ACROSS, "|" + "---|" * ACROSS, *rows])
@@ -116,15 +107,12 @@ def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
     own, made = runs(usual), runs(folder)
     lines = ["| notebook | data | parameters | where |", "|---|---|---|---|"]
     for name, run in made.items():
-        before = own[name]["parameters"] if name in own else {}
-        changed = {
-            k: v for k, v in run["parameters"].items()
-            if k not in ("profile", "executor") and not k.endswith(DATA) and (k not in before or before[k] != v)
-        }  # fmt: skip
-        data = ", ".join(sorted(_datasets(run["parameters"]) - _datasets(before)))
+        changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
+        data = {d for k, v in changed.items() if k.endswith(DATA) for d in ([v] if isinstance(v, str) else v)}
+        sizes = _plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
         threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
-        lines.append(f"| {name[:2]} | {data} | {_plain(', '.join(f'{k}={v}' for k, v in changed.items()))} | {where} |")
+        lines.append(f"| {name[:2]} | {', '.join(sorted(data))} | {sizes} | {where} |")
     reached, missing = claims.verdicts(folder), {}
     for claim, row in claims.all_claims().items():
         if claim not in reached:
@@ -189,8 +177,25 @@ def publish() -> list[Path]:
     return written
 
 
+def _cell(folder: Path, figure: dict) -> str:
+    """A figure in the gallery."""
+    name, alt = figure["id"], _plain(figure["alt"])
+    picture = f'{_place(folder, name)}<img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{alt}">'
+    notebook = f"[{name}](notebooks/{_notebook(name)}.ipynb)"
+    decided = " ".join(f"{_jump(folder, v['claim'])}&nbsp;{SIGNS[v['verdict']]}" for v in figure["verdicts"])
+    return "<br>".join(filter(None, [picture, notebook, _plain(figure["paper"]), decided]))
+
+
 def _notebook(figure: str) -> str:
     return next(name for name in profiles.notebooks() if name[:2] == figure[:2])
+
+
+def _place(folder: Path, name: str) -> str:
+    return f'<a id="{folder.name}-{name}"></a>'
+
+
+def _jump(folder: Path, name: str) -> str:
+    return f'<a href="#{folder.name}-{name}">{name}</a>'
 
 
 def _plain(text: str) -> str:
@@ -216,8 +221,8 @@ def _value_of(verdict: dict, words: str) -> str:
 
 def _row(folder: Path, verdict: dict) -> str:
     """A claim as a line of a table; many quantities are folded under how many of them agree."""
-    name, quantities, figure = verdict["claim"], verdict["quantities"], verdict["figure"]
-    claim, picture = claims.all_claims()[name], f'<a href="#{folder.name}-{figure}">{figure}</a>'
+    name, what, quantities = verdict["claim"], verdict["verdict"], verdict["quantities"]
+    claim = claims.all_claims()[name]
     here = "<br>".join(_measured(q, signed=len(quantities) > 1) for q in quantities)
     if len(quantities) > UNFOLDED:
         parts = Counter(q["verdict"] for q in quantities)
@@ -225,10 +230,10 @@ def _row(folder: Path, verdict: dict) -> str:
         here = f"<details><summary>{len(quantities)} quantities: {counts}</summary>{here}</details>"
     if verdict["remark"]:
         here += "<br>" * bool(here) + f"<i>{_plain(verdict['remark'])}</i>"
-    head = f'<a id="{folder.name}-{name}"></a>**{name}** {_plain(claim["claim"])}<br>({claim["place"]}; {picture})'
-    what = verdict["verdict"]
+    head = f"{_place(folder, name)}**{name}** {_plain(claim['claim'])}"
+    source = f"({claim['place']}; {_jump(folder, verdict['figure'])})"
     badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
-    return f"| {head} | {claim['number'] or '–'} | {here} | {badge} |"
+    return f"| {head}<br>{source} | {claim['number'] or '–'} | {here} | {badge} |"
 
 
 def _measured(quantity: dict, *, signed: bool) -> str:
@@ -239,12 +244,14 @@ def _measured(quantity: dict, *, signed: bool) -> str:
     return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
 
 
-def _datasets(parameters: dict) -> set[str]:
-    """Data sets that a notebook's parameters name."""
-    named: set[str] = set()
+def _changed(parameters: dict, usual: dict) -> dict:
+    """Parameters that are not the usual ones; of an ensemble ``main.epochs`` and so on, which others have from main."""
+    changed, main = {}, parameters.get("main", {})
     for name, value in parameters.items():
         if isinstance(value, dict):
-            named |= _datasets(value)
-        elif name.endswith(DATA):
-            named |= {value} if isinstance(value, str) else set(value)
-    return named
+            before, same = usual.get(name, {}), main if name != "main" else {}
+            fields = {k: v for k, v in value.items() if v != before.get(k, ...) and v != same.get(k, ...)}
+            changed |= {f"{name}.{k}": v for k, v in fields.items()}
+        elif name not in ("profile", "executor") and value != usual.get(name, ...):
+            changed[name] = value
+    return changed
