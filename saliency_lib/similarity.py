@@ -72,12 +72,6 @@ class _Windows:
     def pooled(self, values: Tensor) -> Tensor:
         return F.avg_pool2d(values, self.win_size, stride=1)
 
-    def rolled(self, step: int) -> "_Windows":
-        """The same of images moved on by ``step``."""
-        new = object.__new__(_Windows)
-        new.__dict__ |= vars(self) | {k: getattr(self, k).roll(-step, 0) for k in ("maps", "mean", "variance")}
-        return new
-
 
 def _ssim(a: _Windows, b: _Windows, data_range: float = 2.0) -> Tensor:
     covariance = a.unbiased * (a.pooled(a.maps * b.maps) - a.mean * b.mean)
@@ -91,8 +85,9 @@ def ssim_of_pairs(members: Tensor, step: int = 0, win_size: int = 5) -> Tensor:
 
     With ``step``, each map is compared with that of the image ``step`` further on.
     """
-    windows = [_Windows(unit(maps.detach().double()), win_size) for maps in members]
-    moved = [w.rolled(step) for w in windows] if step else windows
+    scaled = [unit(maps.detach().double()) for maps in members]
+    windows = [_Windows(maps, win_size) for maps in scaled]
+    moved = [_Windows(maps.roll(-step, 0), win_size) for maps in scaled] if step else windows
     matrix = torch.ones(len(members), len(members), dtype=torch.float64)
     for i in range(len(members)):
         for j in range(i):

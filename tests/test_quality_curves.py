@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
 from saliency_lib.quality import deletion, insertion
+from saliency_lib.quality.curves import curves
 from saliency_lib.runtime.seeds import seeded
 
 BOTH = pytest.mark.parametrize("metric", [insertion, deletion])
@@ -48,89 +49,71 @@ class Probability(nn.Module):
         return torch.cat([1 - mean, mean], 1).log()
 
 
-@pytest.mark.parametrize("n_steps,fill", [(1, 0.0), (7, -0.7), (28, 0.0)])
-def test_deletion_is_rises_loop(n_steps, fill):
+@pytest.mark.parametrize("n_steps", [1, 7, 28])
+def test_curves_are_rises_loop(n_steps):
     net, (x, y) = tiny_net(), batch(2)
-    maps = random_maps(x)
-    areas, curves = deletion(net, x, y, maps, n_steps=n_steps, fill=fill, return_curves=True)
-    expected = one_by_one(net, x, torch.full_like(x, fill), y, maps, n_steps)
-    assert curves.dtype == areas.dtype == torch.float64
-    torch.testing.assert_close(curves, expected, atol=1e-5, rtol=0)
-    counts = np.array([round(k * 256 / n_steps) for k in range(n_steps + 1)])
-    torch.testing.assert_close(areas, torch.from_numpy(np.trapezoid(expected, counts / 256)), atol=1e-5, rtol=0)
+    maps, other = random_maps(x), noise(*x.shape, seed=1)
+    found = curves(net, x, other, y, maps, n_steps)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, one_by_one(net, x, other, y, maps, n_steps), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("n_steps,given_start", [(1, True), (7, True), (28, False)])
-def test_insertion_is_rises_loop(n_steps, given_start):
+@pytest.mark.parametrize("n_steps", [1, 7, 28])
+def test_deletion_and_insertion_are_areas_under_rises_curves(n_steps):
     net, (x, y) = tiny_net(), batch(2)
-    maps, start = random_maps(x), noise(*x.shape, seed=1) if given_start else None
-    areas, curves = insertion(net, x, y, maps, n_steps=n_steps, start=start, return_curves=True)
-    expected = one_by_one(net, blurred(x, 11, 5.0) if start is None else start, x, y, maps, n_steps)
-    torch.testing.assert_close(curves, expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(insertion(net, x, y, maps, n_steps=n_steps, start=start), areas, atol=0, rtol=0)
+    maps, shares = random_maps(x), np.array([round(k * 256 / n_steps) for k in range(n_steps + 1)]) / 256
+    for metric, begin, end in ((deletion, x, torch.zeros_like(x)), (insertion, blurred(x), x)):
+        area = np.trapezoid(one_by_one(net, begin, end, y, maps, n_steps), shares)
+        found = metric(net, x, y, maps, n_steps=n_steps)
+        torch.testing.assert_close(found, torch.from_numpy(area), atol=1e-5, rtol=0)
 
 
-def blurred(x, kernel, sigma):
-    """SciPy's blur with the image mirrored about its outermost pixels."""
+def blurred(x):
+    """SciPy's blur of 11 x 11 pixels with the image mirrored about its outermost pixels."""
     for axis in (-2, -1):
-        x = gaussian_filter1d(np.asarray(x, float), sigma, axis=axis, mode="mirror", radius=kernel // 2)
+        x = gaussian_filter1d(np.asarray(x, float), 5.0, axis=axis, mode="mirror", radius=5)
     return torch.from_numpy(x).float()
 
 
-@pytest.mark.parametrize("kernel,sigma", [(11, 5.0), (5, 1.0), (1, 2.0)])
-def test_insertion_begins_with_a_gaussian_blur(kernel, sigma):
+def test_curves_run_from_one_picture_to_the_other():
     net, (x, y) = tiny_net(), batch(4)
-    _, curves = insertion(net, x, y, random_maps(x), kernel=kernel, sigma=sigma, return_curves=True)
-    torch.testing.assert_close(curves[:, 0], probability(net, blurred(x, kernel, sigma), y), atol=1e-5, rtol=0)
-
-
-@BOTH
-def test_curves_run_between_the_picture_and_what_it_is_made_from(metric):
-    net, (x, y) = tiny_net(), batch(4)
-    options = {"start": noise(*x.shape)} if metric is insertion else {"fill": 0.3}
-    _, curves = metric(net, x, y, random_maps(x, 3), return_curves=True, **options)
-    other = probability(net, options.get("start", torch.full_like(x, 0.3)), y).expand(3, -1)
-    whole = probability(net, x, y).expand(3, -1)
-    first, last = (other, whole) if metric is insertion else (whole, other)
-    torch.testing.assert_close(curves[..., 0], first, atol=1e-6, rtol=0)
-    torch.testing.assert_close(curves[..., -1], last, atol=1e-6, rtol=0)
+    other = noise(*x.shape)
+    found = curves(net, other, x, y, random_maps(x, 3))
+    torch.testing.assert_close(found[..., 0], probability(net, other, y).expand(3, -1), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[..., -1], probability(net, x, y).expand(3, -1), atol=1e-6, rtol=0)
 
 
 def test_28_steps_at_224_pixels_take_224_times_8_pixels_each():
-    x, y = torch.ones(1, 1, 224, 224), torch.tensor([1])
-    area, curve = deletion(Probability().eval(), x, y, random_maps(x), batch_size=7, return_curves=True)
-    share = torch.arange(29).double() * 224 * 8 / 224**2
-    torch.testing.assert_close(curve[0], 1 - share, atol=1e-6, rtol=0)
-    assert area.item() == pytest.approx(0.5, abs=1e-6)
-    grey = torch.full_like(x, 0.25)
-    area, curve = insertion(Probability().eval(), x, y, random_maps(x), start=grey, batch_size=7, return_curves=True)
-    torch.testing.assert_close(curve[0], 0.25 + 0.75 * share, atol=1e-6, rtol=0)
-    assert area.item() == pytest.approx(0.625, abs=1e-6)
+    net, x, y = Probability().eval(), torch.ones(1, 1, 224, 224), torch.tensor([1])
+    maps, share = random_maps(x), torch.arange(29).double() * 224 * 8 / 224**2
+    found = curves(net, torch.full_like(x, 0.25), x, y, maps, batch_size=7)
+    torch.testing.assert_close(found[0], 0.25 + 0.75 * share, atol=1e-6, rtol=0)
+    assert deletion(net, x, y, maps, batch_size=7).item() == pytest.approx(0.5, abs=1e-6)
 
 
 def test_steps_that_do_not_divide_the_pixels_are_weighted_by_what_they_hold():
     """A straight line's area is exact wherever its points are."""
-    x, y = torch.ones(1, 1, 5, 5), torch.tensor([1])
-    area, curve = deletion(Probability().eval(), x, y, random_maps(x), n_steps=4, return_curves=True)
-    assert curve[0].tolist() == pytest.approx([1, 19 / 25, 13 / 25, 6 / 25, 0], abs=1e-6), "round half to even"
-    assert area.item() == pytest.approx(0.5, abs=1e-6)
+    net, x, y = Probability().eval(), torch.ones(1, 1, 6, 6), torch.tensor([1])
+    found = curves(net, x, torch.zeros_like(x), y, random_maps(x), n_steps=8)
+    expected = [1 - count / 36 for count in (0, 4, 9, 14, 18, 22, 27, 32, 36)]
+    assert found[0].tolist() == pytest.approx(expected, abs=1e-6), "round half to even"
+    assert deletion(net, x, y, random_maps(x), n_steps=8).item() == pytest.approx(0.5, abs=1e-6)
 
 
-@BOTH
-def test_a_linear_models_own_contributions_are_the_best_order_and_reversed_the_worst(metric):
+@pytest.mark.parametrize("better", [1, -1], ids=["pixels enter", "pixels go"])
+def test_a_linear_models_own_contributions_are_the_best_order_and_reversed_the_worst(better):
     """After every step: the k largest contributions have the largest sum, and the softmax of two classes rises."""
     with seeded(0):
         net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)).eval()
-    x, start, y = noise(6, 3, 8, 8, seed=1), noise(6, 3, 8, 8, seed=2), torch.tensor([0, 1] * 3)
+    x, other, y = noise(6, 3, 8, 8, seed=1), noise(6, 3, 8, 8, seed=2), torch.tensor([0, 1] * 3)
     weights = (net[1].weight[y] - net[1].weight[1 - y]).detach().view_as(x)
-    options = {"start": start} if metric is insertion else {"fill": 0.5}
-    true = (weights * (x - options.get("start", 0.5))).sum(1, keepdim=True)
+    true = (weights * (x - other)).sum(1, keepdim=True)
     maps = torch.cat([torch.stack([true, -true]), random_maps(x, 20)])
-    areas, curves = metric(net, x, y, maps, n_steps=16, return_curves=True, **options)
-    better = 1 if metric is insertion else -1
-    inside = better * curves[..., 1:-1]
+    found = better * curves(net, *((other, x) if better > 0 else (x, other)), y, maps, n_steps=16)
+    inside = found[..., 1:-1]
     assert (inside[0] > inside[2:] - 1e-6).all() and (inside[1] < inside[2:] + 1e-6).all()
-    assert (better * (areas[0] - areas[2:]) > 0.01).all() and (better * (areas[2:] - areas[1]) > 0.01).all()
+    areas = inside.mean(-1)
+    assert (areas[0] - areas[2:] > 0.01).all() and (areas[2:] - areas[1] > 0.01).all()
 
 
 @BOTH
@@ -142,34 +125,30 @@ def test_only_the_order_of_pixels_counts(metric):
     assert (metric(net, x, y, -maps) - same[0]).abs().max() > 1e-3
 
 
-@BOTH
-def test_equal_pixels_go_in_reading_order(metric):
+def test_equal_pixels_go_in_reading_order():
     net, (x, y) = tiny_net(), batch(3)
     places = -torch.arange(256.0).view(1, 1, 16, 16).expand(3, 1, 16, 16)
     levels = (random_maps(x) > 0).float()
     tied, explicit = torch.stack([torch.zeros_like(levels), levels]), torch.stack([places, 1000 * levels + places])
-    (_, found), (_, expected) = (metric(net, x, y, m, return_curves=True) for m in (tied, explicit))
+    found, expected, backwards = (curves(net, x, 0 * x, y, maps) for maps in (tied, explicit, -places))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
-    backwards = metric(net, x, y, -places, return_curves=True)[1]
     assert (backwards - found[0]).abs().max() > 1e-3
 
 
-@BOTH
-def test_batches_do_not_matter(metric):
+def test_batches_do_not_matter():
     net, (x, y) = tiny_net(), batch(5)
     maps = random_maps(x, 2)
-    _, expected = metric(net, x, y, maps, n_steps=6, return_curves=True)
+    expected = curves(net, x, 0 * x, y, maps, 6)
     for size in (1, 7):
-        _, curves = metric(net, x, y, maps, n_steps=6, batch_size=size, return_curves=True)
-        torch.testing.assert_close(curves, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(curves(net, x, 0 * x, y, maps, 6, size), expected, atol=1e-5, rtol=0)
 
 
 @BOTH
 def test_several_sets_are_each_one_alone(metric):
     net, (x, y) = tiny_net(), batch(4)
     maps = random_maps(x, 6).view(2, 3, 4, 1, 16, 16)
-    areas, curves = metric(net, x, y, maps, n_steps=5, return_curves=True)
-    assert areas.shape == (2, 3, 4) and curves.shape == (2, 3, 4, 6)
+    areas = metric(net, x, y, maps, n_steps=5)
+    assert areas.shape == (2, 3, 4) and areas.dtype == torch.float64
     for i, j in np.ndindex(2, 3):
         alone = metric(net, x, y, maps[i, j], n_steps=5)
         assert alone.shape == (4,)
@@ -230,23 +209,8 @@ def test_bad_input_is_named(metric, wrong, message):
         metric(**{"model": tiny_net(), "images": X, "targets": Y, "maps": M} | wrong)
 
 
-@pytest.mark.parametrize(
-    "call,message",
-    [
-        (lambda: deletion(tiny_net(), X, Y, M, fill=float("nan")), "finite value, not fill=nan"),
-        (lambda: insertion(tiny_net(), X, Y, M, start=X[:1]), r"images' shape \(2, 3, 16, 16\), not \(1, 3, 16, 16\)"),
-        (lambda: insertion(tiny_net(), X, Y, M, start=X / 0), "start is finite"),
-        (lambda: insertion(tiny_net(), X, Y, M, kernel=10), "16 x 16 .* odd kernel below 32 .*, not kernel=10"),
-        (lambda: insertion(tiny_net(), X, Y, M, kernel=33), "not kernel=33 and sigma=5.0; or pass start="),
-        (lambda: insertion(tiny_net(), X, Y, M, sigma=0.0), "a sigma > 0, not kernel=11 and sigma=0.0"),
-    ],
-)
-def test_bad_beginnings_and_fills_are_named(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_the_largest_kernel_is_taken_and_a_start_needs_none():
-    net, (x, y) = tiny_net(), batch(2)
-    assert torch.isfinite(insertion(net, x, y, random_maps(x), kernel=31)).all()
-    assert torch.isfinite(insertion(net, x, y, random_maps(x), kernel=99, start=x)).all()
+def test_images_too_small_for_the_blur_are_refused():
+    x = torch.zeros(1, 1, 5, 9)
+    with pytest.raises(ValueError, match="a blur of 11 pixels needs images of 6 or more, not 5 x 9"):
+        insertion(Probability().eval(), x, torch.tensor([1]), x)
+    assert deletion(Probability().eval(), x, torch.tensor([1]), x).shape == (1,)

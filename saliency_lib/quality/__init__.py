@@ -5,8 +5,7 @@ from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import ranking_auc, relevance_rank_accuracy
 from saliency_lib.quality.predictions import prediction_difference
 from saliency_lib.quality.robustness import max_sensitivity
-from saliency_lib.quality.smoothness import checkerboard_power, total_variation
-from saliency_lib.quality.sparseness import gini
+from saliency_lib.quality.texture import checkerboard_power, gini, total_variation
 
 __all__ = [
     "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",

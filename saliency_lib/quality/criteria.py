@@ -12,7 +12,7 @@ from saliency_lib.noisegrad import fusiongrad, variants
 from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import relevance_rank_accuracy
 from saliency_lib.quality.robustness import max_sensitivity
-from saliency_lib.quality.sparseness import gini
+from saliency_lib.quality.texture import gini
 
 
 class Noise(NamedTuple):
@@ -65,10 +65,13 @@ def noisy_maps(
     return torch.stack([abs_sum(f(model, images, targets, seed=seed)) for f in methods]).unbind(2)
 
 
-def _sensitivity(model, images, targets, maps, sigma: float, n: int, **options) -> Tensor:
-    """Max-sensitivity of the four variants, whose maps are given, (4, n) float64."""
+def _sensitivity(
+    model: nn.Module, images: Tensor, targets: Tensor, sigma: float, n: int, n_nudges: int, seed: int, setting: dict
+) -> Tensor:
+    """Max-sensitivity of the four variants, (4, n) float64."""
+    options = {"n_samples": n_nudges, "seed": seed} | setting
     methods = variants("input_gradient", sigma, n=n).values()
-    return torch.stack([max_sensitivity(f, model, images, targets, maps=m, **options) for f, m in zip(methods, maps)])
+    return torch.stack([max_sensitivity(method, model, images, targets, **options) for method in methods])
 
 
 def robustness(
@@ -96,9 +99,7 @@ def robustness(
     n_nudges : int
         How many times each image is changed a little.
     """
-    maps, _ = noisy_maps(model, images, targets, sigma=sigma, n=n, seed=seed)
-    same = {"sigma": sigma, "n": n, "n_samples": n_nudges, "seed": seed}
-    return torch.stack([_sensitivity(model, images, targets, maps, **same, **setting) for setting in settings])
+    return torch.stack([_sensitivity(model, images, targets, sigma, n, n_nudges, seed, s) for s in settings])
 
 
 def criteria(
@@ -121,6 +122,6 @@ def criteria(
     """
     maps, absolute_first = noisy_maps(model, images, targets, sigma=sigma, n=n, seed=seed)
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
-    robust = _sensitivity(model, images, targets, maps, sigma, n, n_samples=n_nudges, seed=seed)
+    robust = _sensitivity(model, images, targets, sigma, n, n_nudges, seed, {})
     found = [relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)]
     return torch.stack([*found, relevance_rank_accuracy(absolute_first, masks)])

@@ -16,7 +16,6 @@ def faithfulness_correlation(
     *,
     n_runs: int = 100,
     subset_size: int = 224,
-    fill: float | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -31,9 +30,8 @@ def faithfulness_correlation(
     n_runs : int
         Random subsets per image; they depend on ``seed`` and the image's place, not on ``batch_size``.
     subset_size : int
-        Values of the image, of all c * h * w, that are erased at once.
-    fill : float, optional
-        What they become, in normalised units; default: the image's smallest value, as Quantus's "black".
+        Values of the image, of all c * h * w, that are erased at once: they become the image's smallest value, as
+        with Quantus's "black".
 
     Raises
     ------
@@ -51,13 +49,13 @@ def faithfulness_correlation(
     check(model, images, targets, batch_size)
     size, flat = batch_size or fitting(model, images), images.flatten(1)
     values = maps.detach().double().expand(*maps.shape[:-4], *images.shape).flatten(-3)
-    filling = flat.amin(1, keepdim=True) if fill is None else torch.full_like(flat[:, :1], fill)
+    black = flat.amin(1, keepdim=True).expand(-1, subset_size)
     before, drops, sums = scores(model, images, targets, size), [], []
     for run in range(n_runs):
         generator = torch.Generator().manual_seed(derive(seed, SUBSETS, run + 1))
         order = torch.rand(len(images), features, generator=generator)
         erased = order.topk(subset_size, sorted=False).indices.to(images.device)
-        x = flat.scatter(1, erased, filling.expand(-1, subset_size)).view_as(images)
+        x = flat.scatter(1, erased, black).view_as(images)
         drops.append(before - scores(model, x, targets, size))
         sums.append(values.gather(-1, erased.expand(*maps.shape[:-4], *erased.shape)).sum(-1))
     sums, drops = torch.stack(sums, -1), torch.stack(drops, -1)

@@ -20,29 +20,23 @@ def max_sensitivity(
     radius: float = 0.2,
     n_samples: int = 10,
     redraw: bool = False,
-    reduce: Callable[[Tensor], Tensor] = abs_sum,
-    maps: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
     """Largest relative change of a map among slightly changed images, (n,) float64; smaller is more robust.
 
     Yeh et al. 2019, as in Quantus 0.6: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
-    [-radius, radius], in normalised units.
+    [-radius, radius], in normalised units. The map is that of :func:`saliency_lib.channels.abs_sum`.
 
     Parameters
     ----------
     redraw : bool
         A stochastic method draws anew for every sample, so that its own sampling counts; default: it keeps its draws.
-    reduce : callable
-        Channel reduction of the maps before they are compared.
-    maps : Tensor, optional
-        The method's maps of the images as they are, with the same seed and reduced; default: they are computed.
 
     Raises
     ------
     ValueError
-        For a radius that is not positive, no sample, or maps of other images.
+        For a radius that is not positive, or no sample.
     """
     if not radius > 0 or n_samples < 1:
         raise ValueError(f"sensitivity needs radius > 0 and at least one sample, not {radius} and {n_samples}")
@@ -50,15 +44,12 @@ def max_sensitivity(
     base, size = resolve(method), batch_size or fitting(model, images)
 
     def reduced(x: Tensor, own: int) -> Tensor:
-        return reduce(base(model, x, targets, seed=own, batch_size=size)).double()
+        return abs_sum(base(model, x, targets, seed=own, batch_size=size)).double()
 
-    still, worst = reduced(images, seed) if maps is None else maps.detach().double(), None
+    still, changes = reduced(images, seed), []
     for k in range(1, n_samples + 1):
         generator = torch.Generator().manual_seed(derive(seed, NUDGES, k))
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
         moved = reduced(images + nudge, derive(seed, REDRAWS, k) if redraw else seed)
-        if moved.shape != still.shape:
-            raise ValueError(f"maps {tuple(still.shape)} are not those of the method, which are {tuple(moved.shape)}")
-        change = (moved - still).flatten(1).norm(dim=1)
-        worst = change if worst is None else torch.maximum(worst, change)
-    return worst / still.flatten(1).norm(dim=1)
+        changes.append((moved - still).flatten(1).norm(dim=1))
+    return torch.stack(changes).amax(0) / still.flatten(1).norm(dim=1)
