@@ -17,27 +17,21 @@ from saliency_lib.runtime.seeds import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-BLOCKS, SINGLE = "blocks", "layers"
 
 
 def own_initialiser(module: nn.Module) -> None:
     """Redraw by PyTorch's initialiser of the module's kind; ValueError for a module that has none for its weights."""
-    reset = _initialiser(module)
-    if reset is not None:
-        own = dict(module.named_parameters(recurse=False))
-        with torch.no_grad():
-            for p in own.values():
-                p.fill_(math.nan)
+    own = list(module.parameters(recurse=False))
+    with torch.no_grad():
+        for p in own:
+            p.fill_(math.nan)
+    if reset := getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None):
         reset()
-    if reset is None or any(p.sum().isnan() for p in own.values()):
+    if any(p.sum().isnan() for p in own):
         raise ValueError(
             f"{type(module).__name__} has no initialiser of its own (reset_parameters) for all of its weights; use "
             "draw='truncated_normal', or a function that redraws it"
         )
-
-
-def _initialiser(module: nn.Module) -> Callable | None:
-    return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
 
 
 def truncated_normal(module: nn.Module) -> None:
@@ -97,7 +91,7 @@ def _blocks(model: nn.Module, holders: Sequence[str]) -> list[str]:
 
 
 def layers(
-    model: nn.Module, images: Tensor | None = None, parts: str | Sequence[str] = BLOCKS
+    model: nn.Module, images: Tensor | None = None, only: Sequence[str] | None = None
 ) -> dict[str, tuple[str, ...]]:
     """What is redrawn together, from the logits down: its name, and the names of the modules that hold its weights.
 
@@ -108,24 +102,22 @@ def layers(
     ----------
     images : Tensor, optional
         (n, c, h, w), for the pass; default: a blank picture of a size that the model takes.
-    parts : str or list of str
-        ``"blocks"``, the model's children (for Inception v3 the paper's 17), opened where they are fewer than four;
-        ``"layers"``, every module with weights of its own; or the names of modules, each with all inside it.
+    only : list of str, optional
+        Names of modules to redraw, each with all inside it; default: the model's children (for Inception v3 the
+        paper's 17 blocks), opened where they are fewer than four.
 
     Raises
     ------
     ValueError
-        For unknown parts or some without weights, tied weights, a model whose pass hides from autograd what it uses, or
-        one that takes no picture and is given none.
+        For modules without weights, tied weights, a model whose pass hides from autograd what it uses, or one that
+        takes no picture and is given none.
     """
     called, used = _calls(model, images)
     known, place = dict(model.named_modules()), {name: k for k, name in enumerate(called)}
-    by_id = {}
+    first = {}
     for name, p in model.named_parameters(remove_duplicate=False):
-        if by_id.setdefault(id(p), name) != name:
-            raise ValueError(
-                f"{by_id[id(p)]!r} and {name!r} are one tensor, which no layer can be given alone; untie them"
-            )
+        if first.setdefault(id(p), name) != name:
+            raise ValueError(f"{first[id(p)]!r} and {name!r} are one tensor, which no layer has alone; untie them")
 
     def owner(holder: str) -> str:
         above = holder.rpartition(".")[0]
@@ -135,27 +127,21 @@ def layers(
             return above
         raise ValueError(f"the pass uses weights of {holder!r} without calling it; its place is unknown")
 
-    statistics = [
-        n for n in called if isinstance(known[n], NORMS) and getattr(known[n], "running_mean", None) is not None
-    ]
-    holders = dict.fromkeys([name.rpartition(".")[0] for name in used] + statistics)
+    normal = [name for name in called if getattr(known[name], "running_mean", None) is not None]
+    holders = dict.fromkeys([name.rpartition(".")[0] for name in used] + normal)
     holders = sorted(holders, key=lambda h: (place[owner(h)], -h.count(".")))
-    named = not isinstance(parts, str)
-    if not named and parts not in (BLOCKS, SINGLE):
-        raise ValueError(f"unknown parts {parts!r}; {BLOCKS!r}, {SINGLE!r} or a list of modules' names")
-    roots = list(parts) if named else _blocks(model, holders) if parts == BLOCKS else []
+    roots = _blocks(model, holders) if only is None else only
     found = {}
     for holder in holders:
         root = next((r for r in roots if f"{holder}.".startswith(f"{r}.")), None)
-        if named and root is None:
+        if root is None and only is not None:
             continue
         name = root or owner(holder) or type(model).__name__
-        if not named and isinstance(known[holder], NORMS) and name == holder and found:
+        if only is None and isinstance(known[holder], NORMS) and name == holder and found:
             name = list(found)[-1]  # a normalisation goes with the layer before it
         found.setdefault(name, []).append(holder)
-    if empty := [name for name in roots if name not in found and named] or ([] if found else [parts]):
-        known_names = sorted(filter(None, holders))
-        raise ValueError(f"{empty[0]!r} has no weights to redraw that no other part has; weights are in {known_names}")
+    if empty := [name for name in only or () if name not in found] or ([] if found else [type(model).__name__]):
+        raise ValueError(f"{empty[0]!r} has no weights to redraw that no other has; weights are in {holders}")
     return {name: tuple(found[name]) for name in reversed(found)}
 
 
@@ -167,46 +153,40 @@ def _channels_last(module: nn.Module) -> nn.Module:
     return module
 
 
-def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], statistics: str) -> None:
+def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], keep_statistics: bool) -> None:
     """Give a module new weights on memory of their own, drawn on the CPU."""
     drawn, device = copy.deepcopy(module), next((t.device for t in (*module.parameters(), *module.buffers())), "cpu")
     drawn.to("cpu", memory_format=torch.contiguous_format)  # draws come in the order of memory
-    kept = {name: b.clone() for name, b in drawn.named_buffers(recurse=False)}
     with seeded(seed), torch.no_grad():
         draw(drawn)
         if hasattr(drawn, "reset_running_stats"):
             drawn.reset_running_stats()
-            for name, buffer in kept.items() if statistics == "keep" else ():
-                getattr(drawn, name).copy_(buffer)
+            for name, statistic in module.named_buffers(recurse=False) if keep_statistics else ():
+                getattr(drawn, name).copy_(statistic)
     for name, inside in _channels_last(drawn.to(device)).named_modules():
         for key, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
             setattr(module.get_submodule(name), key, tensor)
 
 
-def _steps(model, seed, images, parts, draw, statistics, keep: bool) -> Iterator[tuple[str, nn.Module]]:
-    """Copies with one more layer redrawn each, or only one unless ``keep``; errors come with the call."""
-    if statistics not in ("reset", "keep"):
-        raise ValueError(f"unknown statistics {statistics!r}; 'reset' or 'keep'")
+def _copies(model, seed, images, only, draw, keep_statistics, cascade: bool) -> Iterator[tuple[str, nn.Module]]:
+    """Copies with one more layer redrawn each, or only one unless ``cascade``."""
     if not callable(draw) and draw not in list(DRAWS):
         raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
     original = _channels_last(copy.deepcopy(model))
-    order = layers(original, images, parts)
+    order = layers(original, images, only)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
-    for holder in seeds if draw == "own" else ():
-        if _initialiser(original.get_submodule(holder)) is None:
-            own_initialiser(original.get_submodule(holder))
     function = draw if callable(draw) else DRAWS[draw]
 
-    def copies() -> Iterator[tuple[str, nn.Module]]:
+    def redrawn() -> Iterator[tuple[str, nn.Module]]:
         current = original
         for name, holders in order.items():
-            current = sharing(current if keep else original)
+            current = sharing(current if cascade else original)
             for holder in holders:
-                _redraw(current.get_submodule(holder), seeds[holder], function, statistics)
+                _redraw(current.get_submodule(holder), seeds[holder], function, keep_statistics)
             yield name, current
 
-    return copies()
+    return redrawn()
 
 
 def cascading(
@@ -214,9 +194,9 @@ def cascading(
     seed: int = 0,
     images: Tensor | None = None,
     *,
-    parts: str | Sequence[str] = BLOCKS,
+    only: Sequence[str] | None = None,
     draw: str | Callable[[nn.Module], None] = "own",
-    statistics: str = "reset",
+    keep_statistics: bool = False,
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model with one more layer redrawn each, from the logits down: (the new one's name, copy).
 
@@ -226,16 +206,16 @@ def cascading(
 
     Parameters
     ----------
-    images, parts
+    images, only
         As in :func:`layers`.
     draw : str or callable
         ``"own"``, PyTorch's initialiser of each kind of module; ``"truncated_normal"`` and ``"uniform"``, the paper's;
         or a function that changes a module in place.
-    statistics : str
-        Running statistics of redrawn normalisations: ``"reset"`` to mean 0 and variance 1, as in an untrained network,
-        or ``"keep"``. Those of other layers stay.
+    keep_statistics : bool
+        Leave the running statistics of redrawn normalisations; default: mean 0 and variance 1, as in an untrained
+        network. Those of other layers stay.
     """
-    return _steps(model, seed, images, parts, draw, statistics, keep=True)
+    return _copies(model, seed, images, only, draw, keep_statistics, cascade=True)
 
 
 def independent(
@@ -243,12 +223,12 @@ def independent(
     seed: int = 0,
     images: Tensor | None = None,
     *,
-    parts: str | Sequence[str] = BLOCKS,
+    only: Sequence[str] | None = None,
     draw: str | Callable[[nn.Module], None] = "own",
-    statistics: str = "reset",
+    keep_statistics: bool = False,
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model with one layer redrawn each, all others as trained: (its name, copy), from the logits down.
 
     Adebayo et al. 2018, section 3.2; parameters as in :func:`cascading`.
     """
-    return _steps(model, seed, images, parts, draw, statistics, keep=False)
+    return _copies(model, seed, images, only, draw, keep_statistics, cascade=False)

@@ -26,6 +26,11 @@ def states(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
+def singles(model, x=None):
+    """Every module with weights of its own, from the logits down."""
+    return [holder for holders in layers(model, x).values() for holder in reversed(holders)]
+
+
 def changed(model, before):
     """Names of the modules whose weights or statistics differ from ``before``."""
     return {
@@ -71,35 +76,34 @@ def test_inception_has_the_papers_17_blocks():
     assert sum(len(holders) for holders in found.values()) == 2 * 94 + 1  # convolutions, their norms, the classifier
 
 
-def test_layers_with_their_norms_and_parts_by_name():
+def test_a_norm_goes_with_its_layer_and_modules_can_be_named():
     model = tiny_net()
-    single = layers(model, parts="layers")
-    assert single["layer4.0.conv2"] == ("layer4.0.conv2", "layer4.0.bn2") and len(single) == 13
-    assert list(layers(model, parts=["layer2.0", "fc"])) == ["fc", "layer2.0"]
+    assert layers(model)["conv1"] == ("conv1", "bn1") and len(singles(model)) == 25
+    assert layers(model, only=["layer2.0", "fc"]).keys() == {"fc", "layer2.0"}
+    assert layers(model, only=["layer4.0.conv2"]) == {"layer4.0.conv2": ("layer4.0.conv2",)}
 
 
 def test_attention_is_redrawn_whole():
-    model = torchvision.models.VisionTransformer(16, 8, 2, 1, 8, 16, num_classes=3)
-    single = layers(model, torch.zeros(1, 3, 16, 16), parts="layers")
+    model, x = torchvision.models.VisionTransformer(16, 8, 2, 1, 8, 16, num_classes=3), torch.zeros(1, 3, 16, 16)
     name = "encoder.layers.encoder_layer_1.self_attention"
-    assert f"{name}.out_proj" in single[name]
-    step, redrawn = next(iter(independent(model, 0, torch.zeros(1, 3, 16, 16), parts=[name])))
+    assert f"{name}.out_proj" in singles(model, x)
+    step, redrawn = next(iter(independent(model, 0, x, only=[name])))
     assert step == name and changed(redrawn, states(model)) == {name, f"{name}.out_proj"}
     assert not redrawn.get_submodule(name).out_proj.bias.any(), "as PyTorch begins"
 
 
-@pytest.mark.parametrize("parts", ["blocks", "layers"])
+@pytest.mark.parametrize("single", [False, True], ids=["blocks", "modules"])
 @pytest.mark.parametrize("name", ["resnet_small", "lenet"])
-def test_a_cascade_redraws_one_more_layer_a_step_and_keeps_what_is_drawn(name, parts):
+def test_a_cascade_redraws_one_more_layer_a_step_and_keeps_what_is_drawn(name, single):
     model = tiny_net(name=name, size=16)
-    before, last = states(model), states(model)
-    order, done = layers(model, parts=parts), set()
-    for layer, copied in cascading(model, 3, parts=parts):
+    before, last, only = states(model), states(model), singles(model) if single else None
+    order, done = layers(model, only=only), set()
+    for layer, copied in cascading(model, 3, only=only):
         assert changed(copied, last) <= set(order[layer]), "keeps what is already redrawn"
         done |= set(order[layer])
         assert {h for h in done if "bn" not in h and "downsample.1" not in h} <= changed(copied, before) <= done
         last = states(copied)
-    assert len(order) == len(list(cascading(model, 3, parts=parts)))
+    assert len(order) == len(list(cascading(model, 3, only=only)))
 
 
 @BOTH
@@ -142,8 +146,8 @@ def test_copies_share_memory_and_nothing_else(steps):
 @BOTH
 def test_draws_do_not_hang_on_the_memory_layout(steps):
     model = tiny_net()
-    plain = dict(steps(model, 2, parts="layers"))
-    for name, copied in steps(model.to(memory_format=torch.channels_last), 2, parts="layers"):
+    plain = dict(steps(model, 2, only=singles(model)))
+    for name, copied in steps(model.to(memory_format=torch.channels_last), 2, only=singles(model)):
         assert not changed(copied, states(plain[name]))
 
 
@@ -151,7 +155,7 @@ def test_draws_do_not_hang_on_the_memory_layout(steps):
 def test_volumes_are_redrawn_too(steps):
     model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)).eval()
     before = states(model)
-    for (name, copied), expected in zip(steps(model, 1, torch.zeros(1, 1, 4, 4, 4), parts="layers"), ("3", "0")):
+    for (name, copied), expected in zip(steps(model, 1, torch.zeros(1, 1, 4, 4, 4)), ("3", "0")):
         assert name == expected and name in changed(copied, before)
 
 
@@ -204,9 +208,9 @@ def test_statistics_of_redrawn_norms():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.fill_(3.0)
             module.running_var.fill_(5.0)
-    for statistics, mean, variance in (("reset", 0, 1), ("keep", 3, 5)):
+    for keep, mean, variance in ((False, 0, 1), (True, 3, 5)):
         for draw in ("own", "truncated_normal"):
-            by_name = dict(independent(model, draw=draw, statistics=statistics))
+            by_name = dict(independent(model, draw=draw, keep_statistics=keep))
             redrawn, other = by_name["conv1"].bn1, by_name["fc"].bn1
             assert (redrawn.running_mean == mean).all() and (redrawn.running_var == variance).all()
             assert (other.running_mean == 3).all() and (other.running_var == 5).all()
@@ -227,13 +231,11 @@ class Gain(nn.Module):
 def test_clear_errors_come_with_the_call(steps):
     model = tiny_net()
     for options, text in (
-        ({"parts": "block"}, "unknown parts 'block'"),
-        ({"parts": ["layer9"]}, "'layer9' has no weights to redraw"),
-        ({"parts": ["layer2", "layer2.0"]}, "'layer2.0' has no weights to redraw that no other part has"),
-        ({"parts": ["relu", "fc"]}, "'relu' has no weights to redraw"),
+        ({"only": ["layer9"]}, "'layer9' has no weights to redraw"),
+        ({"only": ["layer2", "layer2.0"]}, "'layer2.0' has no weights to redraw that no other has"),
+        ({"only": ["relu", "fc"]}, "'relu' has no weights to redraw"),
         ({"seed": -1}, "seeds are not negative"),
         ({"draw": "normal"}, "unknown draw 'normal'"),
-        ({"statistics": "drop"}, "unknown statistics 'drop'"),
     ):
         with pytest.raises(ValueError, match=text):
             steps(model, **options)
@@ -243,7 +245,7 @@ def test_clear_errors_come_with_the_call(steps):
         steps(nn.Sequential(nn.Flatten(), nn.ReLU()))
     gain = nn.Sequential(Gain(), nn.Flatten(), nn.Linear(48, 2))
     with pytest.raises(ValueError, match="Gain has no initialiser of its own"):
-        steps(gain, 0, torch.zeros(1, 3, 4, 4))
+        list(steps(gain, 0, torch.zeros(1, 3, 4, 4)))
     assert len(list(steps(gain, 0, torch.zeros(1, 3, 4, 4), draw="truncated_normal"))) == 2
 
 
@@ -315,7 +317,7 @@ def test_a_wrapper_is_looked_into(wrapped):
 
 def test_grouping_does_not_change_what_a_module_gets():
     model = tiny_net()
-    ends = [list(cascading(model, 5, parts=parts))[-1][1] for parts in ("blocks", "layers")]
+    ends = [list(cascading(model, 5, only=only))[-1][1] for only in (None, singles(model))]
     assert all(map(torch.equal, *(end.state_dict().values() for end in ends)))
 
 

@@ -33,12 +33,12 @@ SAME = {  # our method, its images per pass as in Quantus's, Quantus's options; 
 @pytest.mark.parametrize("name", list(SAME))
 def test_cascade_against_quantus(name, capsys):
     net, (x, y), (method, size, options) = network(), pictures(N), SAME[name]
-    parts = [part for part, module in net.named_modules() if hasattr(module, "reset_parameters")]
+    modules = [name for name, module in net.named_modules() if hasattr(module, "reset_parameters")]
     steps = {}
 
     def ours():
         maps = total(method(net, x, y, batch_size=size))
-        copies = randomization.cascading(net, 0, x, parts=parts)
+        copies = randomization.cascading(net, 0, x, only=modules)
         steps["ours"] = len([spearman(maps, total(method(copied, x, y, batch_size=size))) for _, copied in copies])
 
     def theirs():
@@ -48,9 +48,9 @@ def test_cascade_against_quantus(name, capsys):
 
     with as_it_comes():
         ratio = compare(ours, theirs, 4)
-    assert steps == {"ours": len(parts), "theirs": len(parts)}
+    assert steps == {"ours": len(modules), "theirs": len(modules)}
     with capsys.disabled():
-        print(f"\ncascade, {len(parts)} layers, {N} images, {name:20}: {ratio} of Quantus", end="")
+        print(f"\ncascade, {len(modules)} layers, {N} images, {name:20}: {ratio} of Quantus", end="")
 
 
 def test_cost_of_a_step(capsys):
