@@ -7,6 +7,7 @@ README.md, RESULTS.md and pages of the site have parts that are made here. They 
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -65,71 +66,62 @@ def judged(folder: Path) -> dict[str, dict]:
 
 def found(folder: Path = QUICK) -> str:
     """A line for each paper: what came out, and how many claims agree, differ and so on, here and on its own data."""
-    here, theirs = judged(folder), claims.verdicts(PAPERS_DATA)
-    lines = [
-        f"| paper | found at `{folder.name}`, with 95 % intervals | its claims | on its own data |",
-        "|---|---|---|---|",
-    ]
+    here, theirs, rows = judged(folder), claims.verdicts(PAPERS_DATA), []
     for letter, paper in PAPERS.items():
         sentence = re.sub(r"\{(\w+): (.+?)\}", lambda match: _value_of(here[match[1]], match[2]), FOUND[letter])
-        lines.append(f"| **{paper}** | {sentence} | {_counts(here, letter)} | {_counts(theirs, letter)} |")
-    return "\n".join(lines)
+        ours, own = (_counts((v for name, v in all_.items() if name[0] == letter), "<br>") for all_ in (here, theirs))
+        rows.append([f"**{paper}**", sentence, ours, own or "not run"])
+    return _table(["paper", f"found at `{folder.name}`, with 95 % intervals", "its claims", "on its own data"], rows)
 
 
 def verdicts(folder: Path = QUICK) -> str:
     """A table for each paper: claim, the paper's number, ours with intervals, verdict."""
     here = claims.verdicts(folder) if folder == PAPERS_DATA else judged(folder)
-    lines = []
+    parts = []
     for letter, paper in PAPERS.items():
         if rows := [_row(folder, verdict) for claim, verdict in here.items() if claim[0] == letter]:
-            lines += [f"### {paper}", "", "| claim | paper | here | verdict |", "|---|---|---|---|", *rows, ""]
-    return "\n".join(lines).strip()
+            parts += [f"### {paper}", _table(["claim", "paper", "here", "verdict"], rows)]
+    return "\n\n".join(parts)
 
 
 def gallery(folder: Path = QUICK) -> str:
     """A table of pictures, ``ACROSS`` in a line, each with its notebook, what it reproduces, and the claims decided."""
     cells = [_cell(folder, figure) for figure in figures(folder)]
-    lines = [cells[i : i + ACROSS] for i in range(0, len(cells), ACROSS)]
-    rows = ["| " + " | ".join(line + [""] * (ACROSS - len(line))) + " |" for line in lines]
-    return "\n".join(["|" + " |" * ACROSS, "|" + "---|" * ACROSS, *rows])
+    cells += [""] * (-len(cells) % ACROSS)
+    return _table([""] * ACROSS, [cells[i : i + ACROSS] for i in range(0, len(cells), ACROSS)])
 
 
 def runs(folder: Path) -> dict[str, dict]:
     """The provenance of each notebook's last figure, by notebook."""
-    last: dict[str, dict] = {}
-    for made in (figure["provenance"] for figure in figures(folder)):
-        last[made["notebook"]] = max(last.get(made["notebook"], made), made, key=lambda made: made["seconds"])
-    return last
+    made = (figure["provenance"] for figure in figures(folder))
+    return {each["notebook"]: each for each in sorted(made, key=lambda each: (each["notebook"], each["seconds"]))}
 
 
 def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
     """What was run on the papers' data: parameters that are not those of ``usual``, where, how long; what was not."""
-    own, made = runs(usual), runs(folder)
-    lines = ["| notebook | data | parameters | where |", "|---|---|---|---|"]
-    for name, run in made.items():
+    own, rows = runs(usual), []
+    for name, run in runs(folder).items():
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
         data = {d for k, v in changed.items() if k.endswith(DATA) for d in ([v] if isinstance(v, str) else v)}
         sizes = _plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
         threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
-        lines.append(f"| {name[:2]} | {', '.join(sorted(data))} | {sizes} | {where} |")
-    reached, missing = claims.verdicts(folder), {}
-    for claim, row in claims.all_claims().items():
-        if claim not in reached:
-            missing.setdefault(row["notebook"], []).append(claim)
-    told = "; ".join(f"{', '.join(names)} (notebook {number})" for number, names in missing.items())
-    return "\n".join([*lines, "", f"**Claims without a verdict there**: {told or 'none'}."])
+        rows.append([name[:2], ", ".join(sorted(data)), sizes, where])
+    reached = claims.verdicts(folder)
+    missing = ", ".join(claim for claim in claims.all_claims() if claim not in reached)
+    table = _table(["notebook", "data", "parameters", "where"], rows)
+    return f"{table}\n\n**Claims without a verdict there**: {missing or 'none'}."
 
 
 def notebooks(folder: Path = QUICK) -> str:
     """A line for each notebook: its heading, the papers whose claims it tests, and the minutes that it took."""
-    made, lines = runs(folder), ["| notebook | claims of | minutes |", "|---|---|---:|"]
+    made, rows = runs(folder), []
     for name in profiles.notebooks():
         tested = {claim[0] for claim, row in claims.all_claims().items() if row["notebook"] == name[:2]}
         papers = ", ".join(paper.split(",")[0] for letter, paper in PAPERS.items() if letter in tested)
         minutes = max(1, round(made[name]["seconds"] / 60)) if name in made else "–"
-        lines.append(f"| [{name[:2]} {title(name)}](notebooks/{name}.ipynb) | {papers or '–'} | {minutes} |")
-    return "\n".join(lines)
+        rows.append([f"[{name[:2]} {title(name)}](notebooks/{name}.ipynb)", papers or "–", f"{minutes}"])
+    return _table(["notebook", "claims of", "minutes"], rows)
 
 
 def deviations(_: Path = QUICK) -> str:
@@ -177,6 +169,10 @@ def publish() -> list[Path]:
     return written
 
 
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
 def _cell(folder: Path, figure: dict) -> str:
     """A figure in the gallery."""
     name, alt = figure["id"], _plain(figure["alt"])
@@ -203,10 +199,10 @@ def _plain(text: str) -> str:
     return escape(text, quote=False).replace('"', "&quot;").replace("|", "&#124;").replace("*", "&#42;")
 
 
-def _counts(verdicts: dict[str, dict], letter: str) -> str:
-    """How many of one paper's claims have which verdict, a line each."""
-    counts = Counter(verdict["verdict"] for claim, verdict in verdicts.items() if claim[0] == letter)
-    return "<br>".join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict]) or "not run"
+def _counts(verdicts: Iterable[dict], between: str) -> str:
+    """How many verdicts there are of each kind, in words."""
+    counts = Counter(verdict["verdict"] for verdict in verdicts)
+    return between.join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict])
 
 
 def _value_of(verdict: dict, words: str) -> str:
@@ -219,21 +215,20 @@ def _value_of(verdict: dict, words: str) -> str:
     return claims.interval(named[0])
 
 
-def _row(folder: Path, verdict: dict) -> str:
+def _row(folder: Path, verdict: dict) -> list[str]:
     """A claim as a line of a table; many quantities are folded under how many of them agree."""
     name, what, quantities = verdict["claim"], verdict["verdict"], verdict["quantities"]
     claim = claims.all_claims()[name]
     here = "<br>".join(_measured(q, signed=len(quantities) > 1) for q in quantities)
     if len(quantities) > UNFOLDED:
-        parts = Counter(q["verdict"] for q in quantities)
-        counts = ", ".join(f"{parts[v]} {word}" for v, word in WORDS.items() if parts[v])
+        counts = _counts(quantities, ", ")
         here = f"<details><summary>{len(quantities)} quantities: {counts}</summary>{here}</details>"
     if verdict["remark"]:
         here += "<br>" * bool(here) + f"<i>{_plain(verdict['remark'])}</i>"
     head = f"{_place(folder, name)}**{name}** {_plain(claim['claim'])}"
     source = f"({claim['place']}; {_jump(folder, verdict['figure'])})"
     badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
-    return f"| {head}<br>{source} | {claim['number'] or '–'} | {here} | {badge} |"
+    return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
 
 
 def _measured(quantity: dict, *, signed: bool) -> str:
