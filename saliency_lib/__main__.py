@@ -1,7 +1,6 @@
 """The command line behind ``run_all.sh``."""
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -202,10 +201,10 @@ def _value(word: str):
 
 
 def audit(words: list[str]) -> int:
-    """Execute notebook 09 on the user's own networks; its options are the notebook's parameters."""
+    """Execute notebook 09 on the user's own networks and export it as a page; options are the notebook's parameters."""
     import nbformat
 
-    from saliency_lib.book import pipeline, profiles
+    from saliency_lib.book import page, pipeline, profiles
 
     notebook = "09_audit_models"
     p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")
@@ -222,11 +221,11 @@ def audit(words: list[str]) -> int:
     for name in {"checkpoints", "images"} & set(values):
         values[name] = os.path.abspath(os.path.expanduser(values[name]))
     profiles.check(notebook, values, "audit")
-    os.environ["SALIENCY_FIGURES"] = str(out.parent)
+    os.environ |= {"SALIENCY_FIGURES": str(out.parent), "SALIENCY_QUIET": "1"}
     report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
     report.unlink(missing_ok=True)
     book = profiles.read_notebook(notebook)
-    book.cells = [cell for cell in book.cells if "solution" not in cell.metadata.get("tags", [])]
+    book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
     result = pipeline.execute(
@@ -235,11 +234,12 @@ def audit(words: list[str]) -> int:
     if result.status == "failed":
         say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
         return 1
-    content = json.loads(report.with_suffix(".json").read_text())
-    for heading, sentences in ({"What could not be done": content["problems"]} | content["summary"]).items():
-        for sentence in [f"\n{heading}", *(f"- {sentence}" for sentence in sentences)] if sentences else []:
-            say(sentence)
-    say(f"\nreport: {report}")
+    executed = out / "notebook" / f"{notebook}.ipynb"
+    for cell in nbformat.read(executed, as_version=4).cells:
+        if "sentences" in cell.metadata.get("tags", []):
+            say("\n".join(output.data["text/plain"] + "\n" for output in cell.outputs))
+    page.write(executed, "How much of these maps is noise?", report)
+    say(f"report: {report}")
     return 0
 
 

@@ -18,10 +18,11 @@ from scipy import stats
 from torch import nn
 
 from saliency_lib import __main__ as cli
-from saliency_lib import audit, snr
-from saliency_lib.audit import Problems, networks, sentences
+from saliency_lib import audit, similarity, snr
+from saliency_lib.audit import Problems, networks, sentences, structure
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
+from saliency_lib.runtime.store import PROJECT
 
 
 @given(st.integers(2, 60))
@@ -112,16 +113,16 @@ def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path):
     save_file(broken, tmp_path / "xl_nan.safetensors")
     problems = Problems()
     loaded = audit.load(lambda: tiny_net(5), audit.matching(str(tmp_path / "*.*"), problems), problems)
-    assert loaded.names == [path.name for path in files] and not touched.exists()
+    assert list(loaded) == [path.name for path in files] and not touched.exists()
     assert [p.split()[0] for p in problems] == sorted(path.name for path in tmp_path.glob("x*"))
     said = dict(zip("defghijkl", problems))
     for letter in "dfgh":
         assert "cannot be read as weights alone" in said[letter]
     assert "weights" in said["e"] and "holds no state dict" in said["i"]
-    assert "another architecture: " in said["j"] and "tensors are missing, as" in said["j"]
+    assert "another architecture: " in said["j"] and "tensors differ, as" in said["j"]
     assert said["k"].endswith("it holds the same weights as seed-0.safetensors") and "not finite" in said["l"]
     assert all("\n" not in p for p in problems)
-    for a, b in zip(loaded.networks, range(3)):
+    for a, b in zip(loaded.values(), range(3)):
         assert torch.equal(next(a.parameters()), next(tiny_net(b).parameters())) and not a.training
 
 
@@ -131,7 +132,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
         torch.save(tiny_net(seed).state_dict(), tmp_path / "runs" / folder / "best.pt")
     problems = Problems()
     loaded = audit.load(tiny_net, audit.matching(str(tmp_path / "runs" / "*" / "best.pt"), problems), problems)
-    assert loaded.names == ["a/best.pt", "c/best.pt"]
+    assert list(loaded) == ["a/best.pt", "c/best.pt"]
     assert problems == ["b/best.pt is left out: it holds the same weights as a/best.pt"]
 
 
@@ -155,7 +156,7 @@ def test_networks_by_name(tmp_path, monkeypatch):
     with torch.random.fork_rng():
         assert audit.builder("mine_for_audit:build")().out_features == 3
         save_file(build(num_classes=7).state_dict(), tmp_path / "seven.safetensors")
-    (model,) = audit.load(build, [tmp_path / "seven.safetensors"], Problems()).networks
+    (model,) = audit.load(build, [tmp_path / "seven.safetensors"], Problems()).values()
     assert model.num_classes == 7
 
 
@@ -163,15 +164,15 @@ def test_networks_that_do_not_take_the_pictures_are_left_out():
     problems, images = Problems(), batch()[0]
     with torch.random.fork_rng():
         wide, maps = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), nn.Conv2d(3, 2, 1)
-    fit = audit.taking(audit.Loaded(["a", "b", "c"], [tiny_net(), wide, maps]), images, problems)
-    assert fit.names == ["a"] and problems[0].startswith("b does not take pictures of (3, 16, 16): ")
+    fit = audit.compatible({"a": tiny_net(), "b": wide, "c": maps}, images, problems)
+    assert list(fit) == ["a"] and problems[0].startswith("b does not take pictures of (3, 16, 16): ")
     assert "not (1, classes)" in problems[1]
     with torch.random.fork_rng():
         other = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7))
-    few = audit.taking(audit.Loaded(["a", "b", "c"], [tiny_net(), other, tiny_net(1)]), images, problems)
-    assert few.names == ["a", "c"] and problems[-1] == "b is left out: it has 7 outputs, the others 10"
+    few = audit.compatible({"a": tiny_net(), "b": other, "c": tiny_net(1)}, images, problems)
+    assert list(few) == ["a", "c"] and problems[-1] == "b is left out: it has 7 outputs, the others 10"
     with pytest.raises(ValueError, match="no network takes the pictures.*size= sets theirs"):
-        audit.taking(audit.Loaded(["b"], [wide]), images, Problems())
+        audit.compatible({"b": wide}, images, Problems())
 
 
 def painted(path, size=(20, 16), mode="RGB", seed=0):
@@ -230,26 +231,26 @@ def test_targets_are_joint_predictions_or_folders():
         audit.targets(nets, pictures, "true", problems)
 
 
-def test_shaken_copies_leave_the_network_as_it_was():
-    model, images = tiny_net(), batch()[0]
+def test_noisy_copies_leave_the_network_as_it_was():
+    model, images, problems = tiny_net(), batch()[0], Problems()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    copies = audit.shaken(model, 0.2, 3, seed=0)
+    copies, level = audit.noisy_copies(model, images[:1], 3, problems)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     first = [next(net.parameters()) for net in copies]
     assert not torch.equal(first[0], first[1]) and not torch.equal(first[0], next(model.parameters()))
-    problems = Problems()
-    assert audit.noise_level(model, images[:1], problems) == 0.1 and "0.1 is used" in problems[0]
+    assert level == 0.1 and "0.1 is used" in problems[0], "no level from one picture"
 
 
-def test_similarity_falls_to_what_random_weights_give():
+def test_with_all_weights_redrawn_maps_are_as_like_as_those_of_random_networks():
     images, targets = batch(4)
     nets = [tiny_net(k) for k in range(3)]
     names, found = audit.against_random("input_gradient", nets, images, targets, runs=4)
-    assert found["rank correlation"].shape == (3, len(names)) and len(names) > 3, "a run for every network"
+    assert found.shape == (3, len(names)) and len(names) > 3, "a run for every network"
     again = audit.against_random("input_gradient", nets, images, targets, runs=4)[1]
-    assert np.array_equal(found["rank correlation"], again["rank correlation"])
-    assert found["rank correlation"][:, -1].max() < 0.5
-    draws = audit.against_random("input_gradient", nets[:2], images, targets, runs=4)[1]["rank correlation"]
+    assert np.array_equal(found, again)
+    others = similarity.of_pairs(snr.member_maps("input_gradient", nets, images, targets), structure.MEASURE)
+    assert found[:, -1].mean() == pytest.approx(np.nanmean(others), abs=0.1), "networks that were never trained"
+    draws = audit.against_random("input_gradient", nets[:2], images, targets, runs=4)[1]
     assert len(draws) == 4 and len(set(draws[:, -1])) == 4, "draws of their own"
 
 
@@ -268,7 +269,7 @@ def test_modules_without_an_initialiser_are_redrawn_too():
     with torch.random.fork_rng():
         model = Tokens().eval()
     names, found = audit.against_random("input_gradient", [model], *batch(2), runs=2)
-    assert "Tokens" in names and np.isfinite(found["rank correlation"]).all()
+    assert "Tokens" in names and np.isfinite(found).all()
 
 
 def test_checkerboard_power_is_of_the_gradient_that_a_strided_convolution_passes_back():
@@ -337,13 +338,12 @@ def test_words_on_noise():
 def test_words_on_random_weights():
     e, one = Estimate, {"m": Estimate(0.5, 0.4, 0.6)}
     endings = {
-        e(0.2, 0.1, 0.3): "what was learned.", e(0.8, 0.7, 0.9): "depend on what was learned.",
+        e(0.2, 0.1, 0.3): "Do not take them for what was learned.", e(0.8, 0.7, 0.9): "depend on what was learned.",
         e(0.5, 0.4, 0.6): "cannot tell.", UNKNOWN: "nothing can be concluded.", None: "would keep.",
     }  # fmt: skip
     for control, ending in endings.items():
         sentence, units = sentences.of_random(one, {"m": control}, "4 networks")
         assert sentence.endswith(ending) and units.endswith("over 4 networks.")
-    assert "do not" in next(sentences.of_random(one, {"m": e(0.2, 0.1, 0.3)}, ""))
     assert sentences.within(e(0.3, -3.7, 4.4)) == e(0.3, -1, 1) and sentences.within(UNKNOWN) == UNKNOWN
 
 
@@ -377,8 +377,8 @@ def mine(tmp_path, monkeypatch):
         painted(tmp_path / "2024" / "ab"[k % 2] / f"{k}.png", size=(16, 16), seed=k)
     (tmp_path / "2024" / "a" / "broken.png").write_bytes(b"no picture")
     monkeypatch.chdir(tmp_path)
-    for name in ("SALIENCY_FIGURES", "PYTHONPATH"):
-        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("SALIENCY_FIGURES", "")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))  # not the user's folder, which kernels find without it
     return tmp_path
 
 
@@ -394,19 +394,26 @@ def call(*more, checkpoints="*/*.safetensors"):
 def test_an_audit_from_the_command_line(mine, capsys):
     assert call("--targets", "folders") == 0
     said = capsys.readouterr().out
-    content = json.loads((mine / "out" / "report" / "audit.json").read_text())
     page = (mine / "out" / "report" / "audit.html").read_text()
-    assert len(content["problems"]) == 5  # two checkpoints, a picture, an unknown method, two folders for ten outputs
+    problems = said.partition("\n\n")[0].splitlines()
+    assert problems[0] == "What could not be done"
+    assert len(problems) == 6  # two checkpoints, a picture, an unknown method, two folders for ten outputs
+    for sentence in [line for line in said.splitlines() if line.startswith("- ")]:
+        assert html.escape(sentence[2:], quote=False) in page
     for word in ("x_other.safetensors", "y_cut.safetensors", "broken.png", "unknown method 'nonsense'"):
-        assert word in said and html.escape(word) in page
+        assert word in said
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"} and "http" not in page
     assert page.count("<img") == 4 and all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', page))
+    assert page.index("What could not be done") < page.index("<h2")
     assert "3 networks: seed-0.safetensors" in said and "Three networks rarely rank anything" in said
-    assert str(mine / "out" / "report" / "audit.html") in said
+    assert said.endswith(f"report: {mine / 'out' / 'report' / 'audit.html'}\n")
     assert str(mine) not in page, "no path of the user's machine"
     assert "the classes explained are the networks' joint predictions" in said, "two folders are not ten classes"
-    assert {r["method"] for r in content["tables"]["Signal and noise"]} == {"input_gradient", "gradcam"}
-    assert set(content["numbers"]["09_snr"]["SNR debiased"]["gradcam"]) == {"value", "low", "high"}
+    for code in ("import ", "sentences.of_noise", "Predict first", "On your own"):
+        assert code not in page
+    numbers = json.loads((mine / "out" / "09_snr.json").read_text())["numbers"]["SNR debiased"]
+    assert set(numbers) == {"input_gradient", "gradcam"} and set(numbers["gradcam"]) == {"value", "low", "high"}
+    assert page.count("<th>gradcam</th>") == 3, "a row in three tables"
 
 
 @pytest.mark.notebook

@@ -12,7 +12,7 @@ import pytest
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from saliency_lib.book import explore
+from saliency_lib.book import explorer
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -21,7 +21,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def shown(monkeypatch):
     """What was displayed, one mimebundle each."""
     bundles = []
-    monkeypatch.setattr(explore, "display", lambda data, raw: bundles.append(data))
+    monkeypatch.setattr(explorer, "display", lambda data, raw: bundles.append(data))
     return bundles
 
 
@@ -31,7 +31,7 @@ def live(monkeypatch, shown):
     monkeypatch.delenv("SALIENCY_QUIET")
 
     def start(draw, **options):
-        explore.explore(draw, figsize=(2, 1), **options)
+        explorer.explore(draw, figsize=(2, 1), **options)
         from ipywidgets.widgets.widget import _instances
 
         *controls, picture = _instances[shown[-1][VIEW]["model_id"]].children
@@ -61,7 +61,7 @@ def pictures(markup):
 def test_at_rest_there_are_pictures_with_captions_and_no_widget(shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # an import would fail
     draw = Drawing()
-    explore.explore(draw, figsize=(2, 1), n=range(1, 4), kind=["plain", "other"], still=[{"n": 3}, {"kind": "other"}])
+    explorer.explore(draw, figsize=(2, 1), n=range(1, 4), kind=["plain", "other"], still=[{"n": 3}, {"kind": "other"}])
     (bundle,) = shown
     assert set(bundle) == {"text/html", "text/plain"} and draw.asked == [(3, "plain"), (1, "other")]
     markup = bundle["text/html"]
@@ -74,12 +74,12 @@ def test_at_rest_there_are_pictures_with_captions_and_no_widget(shown, monkeypat
 
 def test_at_rest_the_first_values_are_shown_if_nothing_is_asked_for(shown):
     draw = Drawing()
-    explore.explore(draw, figsize=(2, 1), n=(5, 6))
+    explorer.explore(draw, figsize=(2, 1), n=(5, 6))
     assert draw.asked == [(5, "plain")] and "n 5" in shown[0]["text/plain"]
 
 
 def test_a_picture_has_the_size_that_was_asked_for(shown, tmp_path):
-    explore.explore(Drawing(), figsize=(2, 1), n=[1])
+    explorer.explore(Drawing(), figsize=(2, 1), n=[1])
     path = tmp_path / "picture.png"
     path.write_bytes(base64.b64decode(pictures(shown[0]["text/html"])[0]))
     with Image.open(path) as picture:
@@ -167,13 +167,13 @@ def test_an_error_of_a_later_picture_is_told_in_its_place(live):
 )
 def test_what_makes_no_sense_gets_a_sentence(options, message, shown):
     with pytest.raises(ValueError, match=message):
-        explore.explore(Drawing(), figsize=(2, 1), **options)
+        explorer.explore(Drawing(), figsize=(2, 1), **options)
     assert not shown
 
 
 def test_a_picture_needs_an_alternative_text(shown):
     with pytest.raises(ValueError, match="the picture's alternative text, not None"):
-        explore.explore(lambda figure, n: None, figsize=(2, 1), n=[1])
+        explorer.explore(lambda figure, n: None, figsize=(2, 1), n=[1])
 
 
 @pytest.mark.parametrize("quiet", [True, False])
@@ -181,5 +181,5 @@ def test_nothing_is_left_open_or_changed(quiet, shown, monkeypatch):
     if not quiet:
         monkeypatch.delenv("SALIENCY_QUIET")
     before = dict(matplotlib.rcParams), plt.get_fignums(), matplotlib.get_backend()
-    explore.explore(Drawing(), figsize=(2, 1), n=range(3))
+    explorer.explore(Drawing(), figsize=(2, 1), n=range(3))
     assert (dict(matplotlib.rcParams), plt.get_fignums(), matplotlib.get_backend()) == before

@@ -1,4 +1,4 @@
-"""Where members' maps agree, pixel by pixel, and where they should not be read."""
+"""What networks trained alike share in their maps: as a ratio of signal to noise, and pixel by pixel."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,46 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from saliency_lib import snr
 from saliency_lib.channels import total
+from saliency_lib.controls import SHIFT, shift
+from saliency_lib.estimates import Estimate
+from saliency_lib.runtime.seeds import derive
 
+SHIFTS = 4
 ROUNDING = 1e-6  # of a map's largest value: less has no sign
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Signal-to-noise ratios of a method's maps; intervals are over members, and need three.
+
+    Attributes
+    ----------
+    plugin, debiased : Estimate
+        Mean over images of Eq. 5 of Woerl et al. 2023; the same less what pure noise adds.
+    null : Estimate
+        Debiased, of the same maps, each moved about at random.
+    """
+
+    plugin: Estimate
+    debiased: Estimate
+    null: Estimate
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval lies above that of the null."""
+        return self.debiased.low > self.null.high
+
+
+def signal(maps: Tensor, seed: int = 0) -> Signal:
+    """Signal of maps (members, images, c, h, w); ValueError for values that are not finite."""
+    if not torch.isfinite(maps).all():
+        raise ValueError("the maps hold values that are not finite")
+    own = snr.measure_maps(maps)
+    moved = snr.measure_maps(torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1))
+    plugin = own.estimate(snr.plugin_mean)
+    return Signal(plugin._replace(low=max(plugin.low, 0.0)), own.debiased(), moved.debiased())
 
 
 @dataclass(frozen=True)
@@ -43,32 +80,25 @@ class Agreement:
 
 def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
     """Members that must agree in sign, the fewest that tossed signs reach with probability ``level`` at most, and that
-    probability; all of them where even that is likelier, as for fewer than six."""
+    probability; all of them where even that is likelier, as for fewer than six. ValueError for fewer than two."""
     for votes in range(members // 2 + 1, members + 1):
         chance = min(1.0, 2 * float(stats.binom.sf(votes - 1, members, 0.5)))
-        if chance <= level or votes == members:
+        if members > 1 and (chance <= level or votes == members):
             return votes, chance
     raise ValueError(f"agreement takes two members at least, not {members}")
 
 
 def agreement(maps: Tensor, signed: bool = True) -> Agreement:
-    """Agreement of maps (members, images, c, h, w).
+    """Agreement of maps (members, images, c, h, w); ValueError for fewer than two members.
 
     Parameters
     ----------
     signed : bool
         False for methods whose maps have one sign: what lies above and below the map's own mean is compared.
-
-    Raises
-    ------
-    ValueError
-        For fewer than two members.
     """
-    if len(maps) < 2:
-        raise ValueError(f"agreement takes two members at least, not {len(maps)}")
+    votes, chance = votes_needed(len(maps))
     flat = torch.stack([total(m).squeeze(1) for m in maps])
     values = flat if signed else flat - flat.mean((-2, -1), keepdim=True)
     least = ROUNDING * flat.abs().amax((-2, -1), keepdim=True)
     most = torch.maximum((values > least).sum(0), (values < -least).sum(0))
-    votes, chance = votes_needed(len(maps))
     return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, len(maps), votes, chance, signed)

@@ -1,14 +1,15 @@
 """Pictures in a folder as a network's inputs, and the classes that are explained."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from saliency_lib.audit.networks import Problems
+from saliency_lib.audit.sentences import Problems
 from saliency_lib.data import DataError
 from saliency_lib.data.folders import SUFFIXES, decode
 from saliency_lib.inference import logits
@@ -38,6 +39,10 @@ class Pictures:
     inputs: Tensor
     labels: Tensor | None
     folders: tuple[str, ...]
+
+    def folders_are_classes(self, outputs: int) -> bool:
+        """Whether the folders can be the classes of a network with so many outputs."""
+        return self.labels is not None and len(self.folders) == outputs > 1
 
 
 def read(
@@ -78,30 +83,24 @@ def read(
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
     pixels, labels = [], []
     for path, label in (files[i] for i in order):
-        if n is not None and len(pixels) == n:
+        if len(pixels) == n:
             break
         try:
-            size = size or min(_side(path), LARGEST)
+            size = size or _side(path)
             pixels.append(decode(path, size, channels))
             labels.append(label)
-        except DataError as error:
+        except (DataError, OSError, Image.DecompressionBombError) as error:
             problems.append(f"a picture is left out: {error}".replace(f"{folder}{os.sep}", ""))
     if not pixels:
         raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
     values = torch.stack(pixels).float() / 255
-    return Pictures(
-        values.permute(0, 2, 3, 1), normalised(values, mean, std), torch.tensor(labels) if classes else None, classes
-    )
+    inputs = normalised(values, mean, std)
+    return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
 
 
 def _side(path: Path) -> int:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            return min(image.size)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
+    with Image.open(path) as image:
+        return min(*image.size, LARGEST)
 
 
 def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
@@ -117,12 +116,7 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
     return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
-def known(pictures: Pictures, classes: int) -> bool:
-    """Whether the pictures' folders can be the classes of a network with so many outputs."""
-    return pictures.labels is not None and len(pictures.folders) == classes > 1
-
-
-def targets(networks: Sequence[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
+def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
     """The classes explained, (n,) int64: the networks' joint prediction, or the pictures' folders where they fit.
 
     Raises
@@ -134,7 +128,7 @@ def targets(networks: Sequence[nn.Module], pictures: Pictures, which: str, probl
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]
     chosen = sum(o.softmax(1) for o in outputs).argmax(1).cpu()
-    if which == FOLDERS and known(pictures, outputs[0].shape[1]):
+    if which == FOLDERS and pictures.folders_are_classes(outputs[0].shape[1]):
         chosen = pictures.labels
     elif which == FOLDERS:
         problems.append(

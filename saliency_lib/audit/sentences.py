@@ -1,13 +1,44 @@
 """An audit's numbers in plain words: what can be said, and what cannot."""
 
 import math
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from html import escape
+from itertools import permutations
 
 from saliency_lib import snr
-from saliency_lib.audit.agreement import Agreement
-from saliency_lib.audit.signal import Signal
+from saliency_lib.audit.agreement import Agreement, Signal
 from saliency_lib.estimates import Estimate, number
+
+
+class Sentences(list):
+    """Sentences and their heading: HTML in a notebook and on its page, text elsewhere; nothing where there are none."""
+
+    def __init__(self, heading: str, sentences: Iterable[str] = ()):
+        super().__init__(sentences)
+        self.heading = heading
+
+    def __repr__(self) -> str:
+        return "\n- ".join([self.heading, *self]) if self else ""
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self)
+        return f'<div class="sentences"><p><b>{escape(self.heading)}</b></p><ul>{items}</ul></div>' if self else ""
+
+
+class Problems(Sentences):
+    """What an audit could not do, a sentence each."""
+
+    def __init__(self):
+        super().__init__("What could not be done")
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Go on after an exception in the block; ``what`` and its first line become a problem."""
+        try:
+            yield
+        except Exception as error:  # a user's network may raise anything
+            self.append(f"{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
 
 
 def finite(estimate: Estimate) -> bool:
@@ -29,13 +60,7 @@ def within(estimate: Estimate, low: float = -1.0, high: float = 1.0) -> Estimate
 
 def ranked(estimates: dict[str, Estimate]) -> list[tuple[str, str]]:
     """Pairs (higher, lower) whose intervals do not overlap; no others are ranked."""
-    found = []
-    for a, b in combinations(estimates, 2):
-        if estimates[a].low > estimates[b].high:
-            found.append((a, b))
-        elif estimates[b].low > estimates[a].high:
-            found.append((b, a))
-    return found
+    return [(a, b) for a, b in permutations(estimates, 2) if estimates[a].low > estimates[b].high]
 
 
 def seeds_needed(estimate: Estimate, goal: float) -> str:
@@ -54,33 +79,32 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
     """Sentences on signal and noise; ``copies`` are of one network, with noise on their weights."""
     what = "copies" if copies else "networks"
     for name, s in found.items():
-        ratio = (
-            f"{name}: what the {members} {what} share is {interval(s.debiased)} times what is a single map's own (SNR)"
+        measured = (
+            f"{name}: what the {members} {what} share is {interval(s.debiased)} times what is a single map's own (SNR);"
+            f" for the same maps, moved about at random, it is {interval(s.null)}."
         )
-        null = f"for the same maps, moved about at random, it is {interval(s.null)}"
         if copies:
-            yield f"{ratio}. That is noise put on weights; how many seeds would be needed cannot be told from it."
+            yield f"{measured} That is noise put on weights; how many seeds would be needed cannot be told from it."
         elif not finite(s.debiased):
-            yield f"{ratio}; {null}. Without intervals nothing can be concluded."
+            yield f"{measured} Without intervals nothing can be concluded."
         elif not s.shown:
-            yield f"{ratio}; {null}. The intervals meet, so that no message with a place in the picture is shown."
+            yield f"{measured} The intervals meet, so that no message with a place in the picture is shown."
         else:
             needed = seeds_needed(s.debiased, goal)
-            yield f"{ratio}; {null}. For a mean map with an SNR of {goal:g}, average this many networks: {needed}."
+            yield f"{measured} For a mean map with an SNR of {goal:g}, average this many networks: {needed}."
     if found and not copies and members > 2:
         yield f"Intervals are 95 %, over the {members} networks (jackknife), for these pictures."
-    if len(found) < 2:
-        return
-    if copies or members < 3:
-        yield "Methods are not ranked: that takes three networks at least."
-        return
-    apart = ranked({name: s.debiased for name, s in found.items()})
-    pairs = "; ".join(f"{a} above {b}" for a, b in apart)
-    yield (
-        (f"Intervals that do not overlap: {pairs}. No other two methods are ranked." if apart else
-         f"The {len(found)} methods are not ranked, since all intervals overlap.")
-        + (" Three networks rarely rank anything." if members == 3 else "")
-    )  # fmt: skip
+    if len(found) > 1:
+        yield _ranking({name: s.debiased for name, s in found.items()}, 1 if copies else members)
+
+
+def _ranking(estimates: dict[str, Estimate], networks: int) -> str:
+    if networks < 3:
+        return "Methods are not ranked: that takes three networks at least."
+    caution = " Three networks rarely rank anything." if networks == 3 else ""
+    if apart := "; ".join(f"{a} above {b}" for a, b in ranked(estimates)):
+        return f"Intervals that do not overlap: {apart}. No other two methods are ranked.{caution}"
+    return f"The {len(estimates)} methods are not ranked, since all intervals overlap.{caution}"
 
 
 def of_agreement(found: dict[str, Agreement], copies: bool = False) -> Iterator[str]:
@@ -116,33 +140,20 @@ def of_random(last: dict[str, Estimate], control: dict[str, Estimate | None], ov
         What the intervals of ``last`` are over.
     """
     for name, broken in last.items():
-        trained = control[name]
+        trained, left = control[name], f"{name}: random weights leave a likeness of {interval(broken)}"
         if trained is None:
-            yield (
-                f"{name}: with all weights redrawn the map's likeness to the trained one is {interval(broken)}. "
-                "Without a second network it cannot be told how much another training would keep."
-            )
-        elif not (finite(broken) and finite(trained)):
-            yield (
-                f"{name}: random weights leave a likeness of {interval(broken)}, two trained networks have "
-                f"{interval(trained)}. Without intervals nothing can be concluded."
-            )
+            yield f"{left}. Without a second network it cannot be told how much another training would keep."
+            continue
+        both = f"{left}, two trained networks have {interval(trained)}."
+        if not (finite(broken) and finite(trained)):
+            yield f"{both} Without intervals nothing can be concluded."
         elif broken.low > trained.high:
-            yield (
-                f"{name}: a network with random weights gives maps more like the trained one's ({interval(broken)}) "
-                f"than another trained network does ({interval(trained)}). They show the input and the architecture: "
-                "do not take them for what was learned."
-            )
+            told = "Maps of random weights are the more alike: they show the input and the architecture"
+            yield f"{both} {told}. Do not take them for what was learned."
         elif broken.high < trained.low:
-            yield (
-                f"{name}: likeness falls from {interval(trained)} between trained networks to {interval(broken)} with "
-                "random weights. The maps depend on what was learned."
-            )
+            yield f"{both} The maps depend on what was learned."
         else:
-            yield (
-                f"{name}: random weights leave a likeness of {interval(broken)}, two trained networks have "
-                f"{interval(trained)}. The intervals meet, so that the check cannot tell."
-            )
+            yield f"{both} The intervals meet, so that the check cannot tell."
     if last:
         yield f"Likeness is the rank correlation of absolute values; intervals with random weights are over {over}."
 

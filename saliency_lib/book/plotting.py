@@ -74,16 +74,16 @@ def start(notebook: str, variables: dict) -> Run:
     return Run(notebook, {name: variables[name] for name in profiles.parameters(notebook)})
 
 
-def plain(value):
-    """The value as JSON knows it: estimates as objects, floats with six digits, what is not finite as null."""
+def as_json(value):
+    """A value that JSON can hold: estimates as objects, floats with six digits, what is not finite as null."""
     if isinstance(value, Estimate):
-        return {k: plain(v) for k, v in value._asdict().items()}
+        return {k: as_json(v) for k, v in value._asdict().items()}
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): as_json(v) for k, v in value.items()}
     if isinstance(value, (Tensor, np.ndarray)):
-        return plain(value.tolist())
+        return as_json(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [as_json(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float):
@@ -130,7 +130,7 @@ def save_figure(
     with atomic(png) as temporary:
         figure.savefig(temporary, format="png")
     with atomic(text) as temporary:
-        temporary.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
 
