@@ -16,12 +16,13 @@ def device_of(model: nn.Module, images: Tensor) -> torch.device:
 
 
 @contextmanager
-def hooked(modules: list[nn.Module], hook: Callable):
-    """``hook(module, inputs, output)`` after each forward pass of the modules, inside the block only."""
+def hooked(modules: list[nn.Module], hook: Callable, before: bool = False):
+    """``hook(module, inputs, output)`` after, or ``hook(module, inputs)`` before, each forward pass of the modules,
+    inside the block only."""
     handles = []
     try:
         for module in modules:
-            handles.append(module.register_forward_hook(hook))
+            handles.append((module.register_forward_pre_hook if before else module.register_forward_hook)(hook))
         yield
     finally:
         for handle in handles:

@@ -5,21 +5,7 @@ places. ``smooth_backward`` averages the gradients of such layers over shifts, `
 ``BilinearSurrogate`` replaces the layers by trained ones without strides.
 """
 
-from saliency_lib.downsampling.remedies import (
-    StridedConv,
-    mean_of_rolls,
-    smooth_backward,
-    smooth_forward,
-    strided_convs,
-)
-from saliency_lib.downsampling.surrogate import BilinearPath, BilinearSurrogate
+from saliency_lib.downsampling.remedies import mean_of_rolls, smooth_backward, smooth_forward, strided_convs
+from saliency_lib.downsampling.surrogate import BilinearSurrogate
 
-__all__ = [
-    "BilinearPath",
-    "BilinearSurrogate",
-    "StridedConv",
-    "mean_of_rolls",
-    "smooth_backward",
-    "smooth_forward",
-    "strided_convs",
-]
+__all__ = ["BilinearSurrogate", "mean_of_rolls", "smooth_backward", "smooth_forward", "strided_convs"]

@@ -1,6 +1,6 @@
 """Strided convolutions that print on a layer's maps, and hooks that average over shifts (Herdt et al. 2024)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -11,8 +11,6 @@ from saliency_lib.attribution.layers import find, stages
 from saliency_lib.hooks import bare, device_of, hooked, probe
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
 INPUT = "input"
 
 
@@ -71,15 +69,15 @@ def strided_convs(
     return [StridedConv(name, tuple(m.kernel_size), tuple(m.stride)) for name, m in found.items()]
 
 
-def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> list[StridedConv]:
-    """:func:`strided_convs`, but ValueError where there are none."""
+def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Conv2d, StridedConv]:
+    """The modules of :func:`strided_convs`, but ValueError where there are none."""
     convs = strided_convs(model, layers, images)
     if not convs:
         where = "its stages" if layers is None else list(layers)
         raise ValueError(
             f"{type(model).__name__} has no strided convolution behind {where}: there is nothing to smooth"
         )
-    return convs
+    return {model.get_submodule(conv.name): conv for conv in convs}
 
 
 def mean_of_rolls(x: Tensor, stride: Sequence[int], back: bool = False) -> Tensor:
@@ -88,35 +86,6 @@ def mean_of_rolls(x: Tensor, stride: Sequence[int], back: bool = False) -> Tenso
     for dim, steps in zip((2, 3), stride):
         x = sum(x.roll(-k if back else k, dim) for k in range(steps)) / steps
     return x
-
-
-class _Smoothed(torch.autograd.Function):
-    """The input; its gradient is averaged over shifts."""
-
-    @staticmethod
-    def forward(ctx, x, stride, centred):
-        ctx.stride, ctx.centred = stride, centred
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        smooth = mean_of_rolls(grad, ctx.stride)
-        if ctx.centred:
-            smooth = (smooth + mean_of_rolls(grad, ctx.stride, back=True)) / 2
-        return smooth, None, None
-
-
-@contextmanager
-def _changed(convs: list[nn.Module], change: Callable[[Tensor, Sequence[int]], Tensor]) -> Iterator[None]:
-    """Inputs of the convolutions go through ``change(x, stride)`` inside the block."""
-    handles = []
-    try:
-        for conv in convs:
-            handles.append(conv.register_forward_pre_hook(lambda m, inputs: (change(inputs[0], m.stride), *inputs[1:])))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -141,8 +110,15 @@ def smooth_backward(
     ValueError
         As :func:`strided_convs`, and where nothing is touched.
     """
-    convs = [model.get_submodule(conv.name) for conv in touched(model, layers, images)]
-    with _changed(convs, lambda x, stride: _Smoothed.apply(x, stride, centred)):
+
+    def smooth(module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = inputs[0].view_as(inputs[0])
+        if x.requires_grad:
+            ways = (False, True) if centred else (False,)
+            x.register_hook(lambda grad: sum(mean_of_rolls(grad, module.stride, back) for back in ways) / len(ways))
+        return (x, *inputs[1:])
+
+    with hooked(list(touched(model, layers, images)), smooth, before=True):
         yield model
 
 
@@ -155,6 +131,9 @@ def smooth_forward(
     Herdt et al. 2024, section 3.1: four passes with shifted inputs. A convolution is affine, so one pass with the mean
     of the shifted inputs is the same. Logits change. Parameters and errors as in :func:`smooth_backward`.
     """
-    convs = [model.get_submodule(conv.name) for conv in touched(model, layers, images)]
-    with _changed(convs, mean_of_rolls):
+
+    def shift(module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (mean_of_rolls(inputs[0], module.stride), *inputs[1:])
+
+    with hooked(list(touched(model, layers, images)), shift, before=True):
         yield model

@@ -1,21 +1,15 @@
 """A network whose strided convolutions are replaced by trained ones without strides (Herdt et al. 2024)."""
 
 import copy
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_lib.downsampling.remedies import touched
-from saliency_lib.ensembles.members import digest
 from saliency_lib.hooks import device_of, hooked
 from saliency_lib.runtime.seeds import derive, seeded
-from saliency_lib.runtime.store import atomic
 
 
 class BilinearPath(nn.Module):
@@ -72,13 +66,13 @@ class BilinearSurrogate(nn.Module):
         self, model: nn.Module, layers: Sequence[str] | None = None, images: Tensor | None = None, *, seed: int = 0
     ):
         super().__init__()
-        convs = touched(model, layers, images)
+        convs = touched(model, layers, images).values()
         if steep := [conv for conv in convs if max(conv.stride) > 2]:
             raise ValueError(
                 f"{steep[0].name!r} has stride {steep[0].stride}, where a bilinear resize would skip pixels; use "
                 "smooth_backward or smooth_forward"
             )
-        self.network, self.source = copy.deepcopy(model), _checksum(model)
+        self.network = copy.deepcopy(model)
         self.losses = {conv.name: [] for conv in convs}
         with seeded(seed):
             for conv in convs:
@@ -110,16 +104,17 @@ class BilinearSurrogate(nn.Module):
         if not torch.isfinite(images).all():
             raise ValueError("the images hold values that are not finite; look at how they were normalised")
         paths = self.paths
-        weights = [p for path in paths.values() for part in (path.before, path.after) for p in part.parameters()]
+        weights = [p for path in paths.values() for conv in (path.before, path.after) for p in conv.parameters()]
         optimizer = torch.optim.Adam(weights, lr=lr)
-        self.network.eval()
+        self.eval()
         try:
+            for path in paths.values():
+                path.teaching = True
             for p in weights:
                 p.requires_grad_(True)
             for _ in range(epochs):
                 done = len(next(iter(self.losses.values())))
-                generator = torch.Generator().manual_seed(derive(seed, done + 1))
-                sums = dict.fromkeys(paths, 0.0)
+                generator, sums = torch.Generator().manual_seed(derive(seed, done + 1)), dict.fromkeys(paths, 0.0)
                 for rows in torch.randperm(len(images), generator=generator).split(batch_size):
                     pairs = self._pairs(images[rows])
                     with torch.enable_grad():
@@ -133,55 +128,14 @@ class BilinearSurrogate(nn.Module):
                     self.losses[name].append(total / len(images))
         finally:
             self.requires_grad_(False)
+            for path in paths.values():
+                path.teaching = False
         return self
 
     def _pairs(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Inputs and outputs of the originals in one pass of the original network, by name."""
         x, pairs = images.to(device_of(self, images), memory_format=torch.channels_last), {}
         names = {path: name for name, path in self.paths.items()}
-        try:
-            for path in names:
-                path.teaching = True
-            with torch.no_grad(), hooked(list(names), lambda m, i, out: pairs.update({names[m]: (i[0], out.clone())})):
-                self.network(x)
-        finally:
-            for path in names:
-                path.teaching = False
+        with torch.no_grad(), hooked(list(names), lambda m, i, out: pairs.update({names[m]: (i[0], out.clone())})):
+            self.network(x)
         return pairs
-
-    def _trained(self) -> dict[str, Tensor]:
-        kept = {f"{n}.{part}": getattr(path, part) for n, path in self.paths.items() for part in ("before", "after")}
-        return {f"{name}.{key}": t for name, conv in kept.items() for key, t in conv.state_dict().items()}
-
-    def save(self, path: Path) -> None:
-        """Write the paths' weights, safetensors, with what says of which network they are."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._trained().items()}
-        about = {"source": self.source, "losses": json.dumps(self.losses)}
-        with atomic(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata=about)
-
-    def load(self, path: Path) -> "BilinearSurrogate":
-        """Take the paths' weights from a file of :meth:`save`. Gives the surrogate itself.
-
-        Raises
-        ------
-        ValueError
-            If the file cannot be read, or is of another network or other layers; nothing is changed then.
-        """
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-                about = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} cannot be read as a surrogate ({error})") from error
-        own = self._trained()
-        if about.get("source") != self.source or tensors.keys() != own.keys():
-            raise ValueError(f"{path} holds no surrogate of this network's {', '.join(self.losses)}; fit a new one")
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-        self.losses = json.loads(about["losses"])
-        return self
-
-
-def _checksum(model: nn.Module) -> str:
-    return digest({name: tensor.detach().cpu() for name, tensor in model.state_dict().items()})
