@@ -13,7 +13,8 @@ from saliency_lib.runtime.store import PROJECT, figures_root, locked
 
 EDITIONS = ("full", "student")
 DOCS = PROJECT / "docs"
-PAGES = {"README.md": "index.md", "RESULTS.md": "results.md"}  # outside of docs/, and their names on the site
+# Pages outside of docs/, and their names on the site.
+PAGES = {"README.md": "index.md", "RESULTS.md": "results.md", "CONTRIBUTING.md": "contributing.md"}
 CONTENTS = """
 ```{toctree}
 :hidden:
@@ -30,6 +31,7 @@ results
 teaching
 scaling
 api
+contributing
 ```
 """
 
