@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a notebook parameter; the figures then go to figures/custom",
+        help="a notebook parameter, or a field of an ensemble, as main.n_members=4; the figures go to figures/custom",
     )
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
     p.add_argument(
@@ -79,14 +79,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def _value(word: str):
+    """A word of the command line read as YAML; ValueError, which argparse tells, if it is none."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{word!r} is no value") from error
+
+
 def changes(words: list[str]) -> dict:
-    """``NAME=VALUE`` words, the values read as YAML; raises ValueError for a word without a name or value."""
-    found = {}
+    """``NAME=VALUE`` words, with values in YAML, and ``ENSEMBLE.FIELD=VALUE`` words, as ``{ENSEMBLE: {FIELD: VALUE}}``.
+
+    Raises
+    ------
+    ValueError
+        For a word without a name or value.
+    """
+    found: dict = {}
     for word in words:
         name, equals, value = word.partition("=")
+        name, _, field = name.partition(".")
         if not name or not equals:
             raise ValueError(f"--set wants NAME=VALUE, not {word!r}")
-        found[name] = yaml.safe_load(value)
+        old = found[name] if isinstance(found.get(name), dict) else {}
+        found[name] = old | {field: _value(value)} if field else _value(value)
     return found
 
 
@@ -192,14 +208,6 @@ def lint() -> int:
     return max([python(*command) for command in LINT]) and 1
 
 
-def _value(word: str):
-    """A word of the command line read as YAML; ValueError, which argparse tells, if it is none."""
-    try:
-        return yaml.safe_load(word)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{word!r} is no value") from error
-
-
 def audit(words: list[str]) -> int:
     """Execute notebook 09 on the user's own networks and export it as a page; options are the notebook's parameters."""
     import nbformat
@@ -210,7 +218,7 @@ def audit(words: list[str]) -> int:
     p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")
     p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
     for name, default in profiles.parameters(notebook).items():
-        if name != "profile":
+        if name not in ("profile", "main"):
             words_or_paths = name in ("model", "checkpoints", "images") or isinstance(default, str)
             several = isinstance(default, list) or name in ("mean", "std")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
@@ -221,6 +229,7 @@ def audit(words: list[str]) -> int:
     for name in {"checkpoints", "images"} & set(values):
         values[name] = os.path.abspath(os.path.expanduser(values[name]))
     profiles.check(notebook, values, "audit")
+    values = profiles.load("quick")[notebook] | {"profile": out.name} | values
     os.environ |= {"SALIENCY_FIGURES": str(out.parent), "SALIENCY_QUIET": "1"}
     report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
     report.unlink(missing_ok=True)
@@ -228,9 +237,7 @@ def audit(words: list[str]) -> int:
     book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    result = pipeline.execute(
-        notebook, {"profile": out.name, **values}, out / "notebook", force=True, source=source, cwd=Path.cwd()
-    )
+    result = pipeline.execute(notebook, values, out / "notebook", force=True, source=source, cwd=Path.cwd())
     if result.status == "failed":
         say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
         return 1

@@ -115,8 +115,16 @@ def test_help_names_every_command_and_option(capsys):
         (["--only", "99"], "no notebook '99'"),
         (["--set", "n_members"], "--set wants NAME=VALUE, not 'n_members'"),
         (["--set", "members=3"], "--set members: no parameter of"),
+        (["--set", "seed=[1"], "'[1' is no value"),
+        (["--only", "02", "--set", "n_kept=few"], "n_kept='few' of 02_gradient_snr should be int"),
+        (["--set", "n_members=3"], "so write main.n_members or many.n_members or same_start.n_members or sgd"),
+        (["--only", "07", "--set", "n_members=3"], "--set n_members: a field of ensembles, so write main.n_members"),
+        (["--set", "main.members=3"], "main.members: ensembles have no such field; they have dataset, model, n_memb"),
+        (["--set", "main.n_members=few"], "main.n_members='few' should be int"),
+        (["--set", "main.size=small"], "main.size='small' should be int or null"),
+        (["--set", "main=3"], "main=3 should be fields of an ensemble, such as main.n_members=4"),
+        (["--only", "04", "--set", "main.n_members=3"], "--set main: no parameter of 04_sweep_architectures"),
         (["--jobs", "0"], "--jobs must be at least 1, not 0"),
-        (["--set", "n_members=few"], "n_members='few' of 01_train_ensembles should be int"),
         (["--data-root", "/no/such"], "--data-root /no/such is not a folder"),
         (["check", "--set", "seed=1"], "takes no --set"),
     ],
@@ -128,12 +136,11 @@ def test_arguments_that_are_off_get_one_sentence(words, message, capsys):
 
 
 def test_values_of_set_are_yaml():
-    assert cli.changes(["a=3", "b=x", "c=null", "d=1e-3", "e=a=b"]) == {
-        "a": 3,
-        "b": "x",
-        "c": None,
-        "d": "1e-3",
-        "e": "a=b",
+    plain = {"a": 3, "b": "x", "c": None, "d": "1e-3", "e": "a=b"}
+    assert cli.changes(["a=3", "b=x", "c=null", "d=1e-3", "e=a=b"]) == plain
+    assert cli.changes(["main.a=3", "m={b: 1.5}", "main.b=x.y", "m.c=2"]) == {
+        "main": {"a": 3, "b": "x.y"},
+        "m": {"b": 1.5, "c": 2},
     }
 
 

@@ -1,13 +1,17 @@
 """Notebooks run in the order of their needs, only when stale, and a failure is shown and keeps what there is."""
 
 import json
+import os
 import subprocess
 import sys
 
 import nbformat
 import pytest
 
-from saliency_lib.book import pipeline, profiles, script
+from saliency_lib.book import pipeline, plotting, profiles, script
+from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.runtime.store import PROJECT
+from saliency_lib.training import Recipe
 
 FIGURE = """
 import matplotlib; matplotlib.use("agg")
@@ -40,7 +44,7 @@ def folder(tmp_path, monkeypatch):
     write(books, "02_b", "print('b', n)")
     monkeypatch.setattr(profiles, "NOTEBOOKS", books)
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path / "figures"))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(PROJECT)]))
     (tmp_path / "sitecustomize.py").write_text(
         f"import pathlib, saliency_lib.book.profiles as p; p.NOTEBOOKS = pathlib.Path({str(books)!r})\n"
     )
@@ -123,7 +127,7 @@ def test_a_script_needs_no_jupyter(folder, tmp_path):
     code = (
         "import sys\n"
         "for name in ('papermill', 'nbformat', 'nbclient', 'jupyter_client', 'ipykernel'): sys.modules[name] = None\n"
-        "import pathlib\nfrom saliency_lib import pipeline\n"
+        "import pathlib\nfrom saliency_lib.book import pipeline\n"
         "values = pipeline.settings('quick', pipeline.select(None), {})\n"
         f"for result in pipeline.run(values, pathlib.Path({str(tmp_path / 'build')!r}), kernel=False):\n"
         "    sys.stdout.write(f'{result.status} {result.error}\\n')\n"
@@ -179,6 +183,44 @@ def test_parameters_are_literals_in_one_cell(folder, cell, message):
     nbformat.write(book, folder / "02_b.ipynb")
     with pytest.raises(ValueError, match="0 cells tagged 'parameters'"):
         profiles.parameters("02_b")
+
+
+def test_ensembles_have_names(folder, tmp_path):
+    """What a notebook says goes before the profile, that before quick; what an ensemble does not say, main says."""
+    (folder / "profiles" / "quick.yaml").write_text("""
+ensembles:
+  main: {dataset: digits, model: cnn, n_members: 8, epochs: 3, n_train: null}
+  control: {n_members: 2, schedule: sgd_step}
+  tiny: {dataset: digits, model: convnet-w2-d1-max}
+""")
+    (folder / "profiles" / "small.yaml").write_text("""
+ensembles: {main: {n_members: 4}, control: {lr: 1}}
+01_a: {main: {dataset: mnist}, control: {n_members: 3}}
+""")
+    write(folder, "01_a")
+    book = nbformat.read(folder / "01_a.ipynb", as_version=4)
+    book.cells[0].source += "\nseed = 7\nmain = None\ncontrol = None\ntiny = None"
+    nbformat.write(book, folder / "01_a.ipynb")
+    main = {"dataset": "mnist", "model": "cnn", "n_members": 4, "epochs": 3, "n_train": None}
+    control = main | {"n_members": 3, "schedule": "sgd_step", "lr": 1}
+    tiny = {"dataset": "digits", "model": "convnet-w2-d1-max"}
+    values = {"profile": "small", "n": 1, "seed": 7, "main": main, "control": control, "tiny": tiny}
+    assert profiles.load("small") == {"01_a": values, "02_b": {"profile": "small", "n": 1}}
+    assert profiles.parameters("01_a")["main"] is None, "the notebook's own stay as they are"
+
+    changes = {"main": {"epochs": 5, "n_members": 6}, "control": {"dataset": "cdigits"}}
+    changed = pipeline.settings("small", ["01_a"], changes)["01_a"]
+    assert changed["profile"] == "custom" and changed["tiny"] == tiny
+    assert changed["main"] == main | changes["main"], "the profile's other fields stay"
+    assert changed["control"] == control | {"epochs": 5, "dataset": "cdigits"}
+
+    run = plotting.start("01_a", {**profiles.parameters("01_a"), "profile": "mine", "main": {"epochs": 1}})
+    assert run.parameters["main"] == main | {"dataset": "digits", "n_members": 8, "epochs": 1}
+    spec = run.spec("control", {"seed": 8, "label_seed": 3})
+    assert spec == EnsembleSpec("digits", "cnn", 2, Recipe("sgd_step", epochs=1, label_seed=3), seed=8)
+    assert run.spec("tiny").seed == 7
+    with pytest.raises(ValueError, match="tiny.epoch: ensembles have no such field; they have dataset, model,"):
+        run.spec("tiny", {"epoch": 1})
 
 
 def test_an_executor_goes_to_every_notebook_and_makes_none_stale():

@@ -56,7 +56,7 @@ def needs(notebook: str) -> list[str]:
 
 
 def settings(profile: str, chosen: list[str], changes: dict, executor: str | None = None) -> dict[str, dict]:
-    """Parameters of the chosen notebooks; with ``changes`` their figures go to ``figures/custom``.
+    """All parameters of the chosen notebooks; with ``changes`` their figures go to ``figures/custom``.
 
     An ``executor`` takes the place of the notebooks' own; it says where, not what, so that the figures stay the same.
 
@@ -65,25 +65,24 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
     ValueError
         For a change that no chosen notebook has a parameter for, or of the wrong type, and an unknown executor.
     """
-    loaded = profiles.load(profile)
-    values = {name: loaded[name] for name in chosen}
     own = {name: profiles.parameters(name) for name in chosen}
+    given: dict[str, dict] = {name: {} for name in chosen}
     for name, value in changes.items():
         takers = [notebook for notebook in chosen if name in own[notebook]]
+        fields = {f"{e}.{name}" for e in profiles.ensembles(profile) for notebook in chosen if e in own[notebook]}
+        if name in profiles.KINDS and fields and len(takers) < len(chosen):
+            raise ValueError(f"--set {name}: a field of ensembles, so write {' or '.join(sorted(fields))}")
         if not takers:
-            raise ValueError(
-                f"--set {name}: no parameter of {', '.join(chosen)}; they have "
-                f"{', '.join(sorted(set().union(*own.values())))}"
-            )
+            known = ", ".join(sorted(set().union(*own.values())))
+            raise ValueError(f"--set {name}: no parameter of {', '.join(chosen)}; they have {known}")
         for notebook in takers:
-            profiles.check(notebook, {name: value}, "--set")
-            values[notebook] = values[notebook] | {"profile": "custom", name: value}
+            given[notebook] |= {"profile": "custom", name: value}
     if executor:
         executors.get(executor)
         for notebook in chosen:
-            if "executor" in own[notebook]:
-                values[notebook] = values[notebook] | {"executor": executor}
-    return values
+            given[notebook] |= {"executor": executor} if "executor" in own[notebook] else {}
+    loaded = profiles.load(profile, given)
+    return {name: loaded[name] for name in chosen}
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from saliency_lib.book import profiles
 from saliency_lib.channels import total
+from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.store import atomic, figures_root
 
@@ -47,6 +48,11 @@ class Run:
     parameters: dict
     started: float = field(default_factory=time.monotonic)
 
+    def spec(self, name: str, changes: dict | None = None) -> EnsembleSpec:
+        """The ensemble of this name, of the notebook's seed, with ``changes`` of its fields."""
+        fields = {"seed": self.parameters["seed"]} | self.parameters[name] | (changes or {})
+        return profiles.spec(name, fields)
+
     @property
     def folder(self) -> Path:
         """Where its figures go."""
@@ -68,10 +74,11 @@ class Run:
 
 def start(notebook: str, variables: dict) -> Run:
     """Set the style of figures and tables and begin a run; ``variables`` is the notebook's ``globals()``, where its
-    parameters are read."""
+    parameters are read; what they do not say of its ensembles is the profile's."""
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
-    return Run(notebook, {name: variables[name] for name in profiles.parameters(notebook)})
+    given = {name: variables[name] for name in profiles.parameters(notebook)}
+    return Run(notebook, profiles.complete(notebook, given))
 
 
 def as_json(value):

@@ -1,18 +1,24 @@
-"""Profiles: YAML files of notebook parameters, and what parameters a notebook has."""
+"""Profiles: YAML files of ensembles by name and of notebook parameters, and what parameters a notebook has."""
 
 import ast
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from types import NoneType
+from typing import TYPE_CHECKING, get_args, get_type_hints
 
 import yaml
 
+from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.runtime.store import PROJECT
+from saliency_lib.training import Recipe
 
 if TYPE_CHECKING:
     import nbformat
 
 NOTEBOOKS = PROJECT / "notebooks"
+RECIPE = {field.name for field in fields(Recipe)}
+KINDS = get_type_hints(EnsembleSpec) | get_type_hints(Recipe)
+KINDS = {name: get_args(kind) or (kind,) for name, kind in KINDS.items() if name not in ("recipe", "snapshots")}
 
 
 def names() -> list[str]:
@@ -56,26 +62,31 @@ def parameters(name: str) -> dict:
     return found
 
 
-def load(profile: str) -> dict[str, dict]:
-    """Parameters of every notebook in a profile, ``{notebook: {name: value}}``.
+def load(profile: str, changes: dict[str, dict] | None = None) -> dict[str, dict]:
+    """All parameters of every notebook in a profile, ``{notebook: {name: value}}``; ``changes`` are of the same kind.
 
     Raises
     ------
     ValueError
-        For an unknown profile, notebook or parameter, by name, and for a file that is not YAML of parameters.
+        For an unknown profile, notebook, parameter or field, by name, and for a file that is not YAML of parameters.
     """
     if profile not in names():
         raise ValueError(f"unknown profile {profile!r}; one of {names()}")
-    content = _read(NOTEBOOKS / "profiles" / f"{profile}.yaml")
-    unknown = sorted(set(content) - set(notebooks()))
-    if unknown:
+    given = {name: values for name, values in _read(profile).items() if name != "ensembles"}
+    if unknown := sorted(set(given) - set(notebooks())):
         raise ValueError(f"profile {profile} names notebooks that do not exist: {', '.join(unknown)}")
-    for notebook, values in content.items():
-        check(notebook, values, f"profile {profile}")
-    return {notebook: {"profile": profile, **content.get(notebook, {})} for notebook in notebooks()}
+    found = {}
+    for notebook in notebooks():
+        values = {"profile": profile}
+        for source, more in ((f"profile {profile}", given), ("--set", changes or {})):
+            check(notebook, more.get(notebook, {}), source)
+            values = _over(values, more.get(notebook, {}))
+        found[notebook] = complete(notebook, values, profile)
+    return found
 
 
-def _read(path: Path) -> dict[str, dict]:
+def _read(profile: str) -> dict[str, dict]:
+    path = NOTEBOOKS / "profiles" / f"{profile}.yaml"
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -83,6 +94,12 @@ def _read(path: Path) -> dict[str, dict]:
     if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
         raise ValueError(f"{path.name} should hold 'notebook:' lines with indented 'parameter: value' lines below each")
     return content
+
+
+def _over(old: dict, new: dict) -> dict:
+    """The new values in place of the old; of mappings, which are fields of ensembles, only those that are named."""
+    both = {name: old[name] | value for name, value in new.items() if isinstance(value, dict) and old.get(name)}
+    return old | new | both
 
 
 def check(notebook: str, values: dict, source: str) -> None:
@@ -98,3 +115,46 @@ def check(notebook: str, values: dict, source: str) -> None:
                 f"{source}: {name}={value!r} of {notebook} should be {type(default).__name__}, "
                 f"like its default {default!r}"
             )
+
+
+def ensembles(profile: str) -> dict[str, dict]:
+    """Fields of the ensembles by name; those that the profile does not say are those of ``quick``."""
+    found: dict[str, dict] = {}
+    for each in ("quick", profile):
+        if each in names():
+            own = _read(each).get("ensembles", {})
+            found = _over(found, {name: _checked(name, given) for name, given in own.items()})
+    return found
+
+
+def complete(notebook: str, values: dict, profile: str | None = None) -> dict:
+    """All parameters of a notebook: its own, but for ``values``, with all fields of the ensembles that it uses.
+
+    An ensemble that names no data set in the profile is main, but for the fields that it names.
+    """
+    values = parameters(notebook) | values
+    known = ensembles(profile or values["profile"])
+    used = {name: _checked(name, values[name] or {}) for name in known if name in values}
+    main = known.get("main", {}) | used.get("main", {})
+    for name, own in used.items():
+        values[name] = ({} if "dataset" in known[name] else main) | known[name] | own
+    return values
+
+
+def _checked(name: str, given: dict) -> dict:
+    """Fields of an ensemble, as they are; ValueError for one that there is not, or of another type."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{name}={given!r} should be fields of an ensemble, such as {name}.n_members=4")
+    for field, value in given.items():
+        if field not in KINDS:
+            raise ValueError(f"{name}.{field}: ensembles have no such field; they have {', '.join(KINDS)}")
+        if type(value) not in (kinds := KINDS[field]) and not (type(value) is int and float in kinds):
+            wanted = " or ".join("null" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ValueError(f"{name}.{field}={value!r} should be {wanted}")
+    return given
+
+
+def spec(name: str, given: dict) -> EnsembleSpec:
+    """The ensemble with these fields: those of its specification and of its recipe."""
+    recipe = Recipe(**{field: value for field, value in _checked(name, given).items() if field in RECIPE})
+    return EnsembleSpec(recipe=recipe, **{field: value for field, value in given.items() if field not in RECIPE})

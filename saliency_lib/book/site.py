@@ -133,8 +133,8 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
     Solutions go if they are not wanted, and so do the parameters that papermill put in where they repeat the notebook's
     own. Cells that draw a figure are folded, and pictures keep their alternative text and width.
     """
-    own = profiles.parameters(name)
-    repeated = own == own | book.metadata.get("papermill", {}).get("parameters", {})
+    injected = book.metadata.get("papermill", {}).get("parameters", {})
+    repeated = profiles.complete(name, injected) == profiles.complete(name, {})
     page = nbformat.from_dict({**book, "cells": []})
     for cell in book.cells:
         tags = list(cell.metadata.get("tags", []))
