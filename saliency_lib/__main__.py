@@ -35,47 +35,37 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def python(*words: str, **environment: str) -> int:
+    """Run a module of this Python in the checkout, ``python -m ...``; its code."""
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, cwd=PROJECT, env=os.environ | environment, check=False).returncode
+
+
 def parser() -> argparse.ArgumentParser:
     """Commands and options."""
-    commands = "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items())
     p = argparse.ArgumentParser(
         prog="./run_all.sh",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="How much of a saliency map is about the data, and how much is noise?",
         usage="./run_all.sh [command] [options]",
-        epilog=f"commands:\n{commands}",
+        epilog="commands:\n" + "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items()),
     )
-    p.add_argument("command", nargs="?", default="run", choices=list(COMMANDS), help=argparse.SUPPRESS)
-    p.add_argument(
-        "--profile",
-        default="quick",
-        metavar="NAME",
-        help="smoke (minutes), quick (default: a laptop, no network), paper-cpu (hours) or paper (a GPU)",
+    add = p.add_argument
+    add("command", nargs="?", default="run", choices=list(COMMANDS), help=argparse.SUPPRESS)
+    add("--profile", default="quick", metavar="NAME", help="smoke, quick (default), paper-cpu (hours) or paper (a GPU)")
+    add("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
+    set_help = "a parameter, or main.n_members=4 of an ensemble; figures then go to figures/custom"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help=set_help)
+    add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    where = (
+        "where work is done: serial, processes, dask or a Dask scheduler's tcp://host:8786 (default: each notebook's)"
     )
-    p.add_argument("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
-    p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a notebook parameter, or a field of an ensemble, as main.n_members=4; the figures go to figures/custom",
-    )
-    p.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
-    p.add_argument(
-        "--executor",
-        metavar="WHERE",
-        help="where members are trained and maps taken: serial, processes, dask or the address of a Dask scheduler, "
-        "tcp://host:8786 (default: as each notebook says)",
-    )
-    p.add_argument(
-        "--no-kernel",
-        action="store_true",
-        help="run the notebooks' code as plain scripts, without Jupyter: "
-        "figures and numbers, but no executed notebooks and no site",
-    )
-    p.add_argument("--force", action="store_true", help="execute also what is up to date")
-    p.add_argument("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
-    p.add_argument("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
+    add("--executor", metavar="WHERE", help=where)
+    plain = "run the notebooks' code without Jupyter: figures and numbers, no executed notebooks and no site"
+    add("--no-kernel", action="store_true", help=plain)
+    add("--force", action="store_true", help="execute also what is up to date")
+    add("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
+    add("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
     return p
 
 
@@ -88,12 +78,9 @@ def _value(word: str):
 
 
 def changes(words: list[str]) -> dict:
-    """``NAME=VALUE`` words, with values in YAML, and ``ENSEMBLE.FIELD=VALUE`` words, as ``{ENSEMBLE: {FIELD: VALUE}}``.
+    """Words ``NAME=VALUE``, values in YAML, and ``ENSEMBLE.FIELD=VALUE``, which becomes ``{ENSEMBLE: {FIELD: VALUE}}``.
 
-    Raises
-    ------
-    ValueError
-        For a word without a name or value.
+    Raises ValueError for a word without a name or value.
     """
     found: dict = {}
     for word in words:
@@ -133,28 +120,6 @@ def _executed(values: dict[str, dict], build: Path, arguments: argparse.Namespac
     return not failed
 
 
-def publish() -> int:
-    """Bring the pages that are made from committed figures up to date."""
-    from saliency_lib.book import results
-
-    written = results.publish()
-    for path in written:
-        say(f"written: {path}")
-    if not written:
-        say("nothing to write: all is up to date")
-    return 0
-
-
-def site(arguments: argparse.Namespace) -> int:
-    """Build the HTML site of one profile and edition."""
-    from saliency_lib.book.site import build
-
-    started = time.monotonic()
-    folder = build(arguments.profile, arguments.edition)
-    say(f"site: {folder / 'index.html'} ({time.monotonic() - started:.0f} s)")
-    return 0
-
-
 def check(arguments: argparse.Namespace) -> int:
     """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
     from saliency_lib.book import pipeline
@@ -174,7 +139,25 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if moved else 0
 
 
-def clean() -> int:
+def site(arguments: argparse.Namespace) -> int:
+    """Build the HTML site of one profile and edition."""
+    from saliency_lib.book.site import build
+
+    started = time.monotonic()
+    folder = build(arguments.profile, arguments.edition)
+    say(f"site: {folder / 'index.html'} ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+def publish(_: argparse.Namespace) -> int:
+    """Bring the pages that are made from committed figures up to date."""
+    from saliency_lib.book import results
+
+    say("\n".join(f"written: {path}" for path in results.publish()) or "all is up to date")
+    return 0
+
+
+def clean(_: argparse.Namespace) -> int:
     """Remove build products, smoke and custom figures, and kept results; say what went and what stayed."""
     made = [PROJECT / name for name in ("build", "figures/smoke", "figures/custom", "data/results")]
     for folder in made:
@@ -183,29 +166,37 @@ def clean() -> int:
         elif folder.exists():
             shutil.rmtree(folder)
             say(f"removed {folder}")
-    if results_root() not in made and results_root().exists():
-        say(f"kept {results_root()}, which SALIENCY_RESULTS or SALIENCY_STORE names: remove it by hand")
-    ensembles = store_root() / "ensembles"
-    if ensembles.exists():
-        say(f"kept {ensembles} (trained networks): remove it by hand to train them again")
+    for folder, what in ((results_root(), "results"), (store_root() / "ensembles", "trained networks")):
+        if folder not in made and folder.exists():
+            say(f"kept {folder} ({what}): remove it by hand to make them again")
     return 0
 
 
-def python(*words: str, **environment: str) -> int:
-    """Run a module of this Python in the checkout, ``python -m ...``; its code."""
-    command = [sys.executable, "-m", *words]
-    return subprocess.run(command, cwd=PROJECT, env=os.environ | environment, check=False).returncode
+def lint(_: argparse.Namespace) -> int:
+    """Style and types; 1 if one of the tools has found something."""
+    return max([python(*command) for command in LINT]) and 1
+
+
+def setup(_: argparse.Namespace) -> int:
+    """``run_all.sh`` has done it."""
+    say(f"the environment is ready: {sys.prefix}")
+    return 0
+
+
+def test(words: list[str]) -> int:
+    """Run pytest."""
+    return python("pytest", *words)
+
+
+def bench(words: list[str]) -> int:
+    """Run pytest on the benchmarks."""
+    return python("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words)
 
 
 def lab(words: list[str]) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
     words = ["--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words]
     return python("jupyterlab", *words, SALIENCY_FIGURES=str(PROJECT / "build" / "lab"))
-
-
-def lint() -> int:
-    """Style and types; 1 if one of the tools has found something."""
-    return max([python(*command) for command in LINT]) and 1
 
 
 def audit(words: list[str]) -> int:
@@ -250,41 +241,21 @@ def audit(words: list[str]) -> int:
     return 0
 
 
+OWN_WORDS = {"test": test, "bench": bench, "lab": lab, "audit": audit}
+OPTIONS = {"run": run, "check": check, "publish": publish, "site": site, "lint": lint, "setup": setup, "clean": clean}
+
+
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
-    match words[:1]:
-        case ["test"]:
-            return python("pytest", *words[1:])
-        case ["bench"]:
-            return python("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words[1:])
-        case ["lab"]:
-            return lab(words[1:])
-        case ["audit"]:
-            return _told(audit, words[1:])
-    return _told(_do, parser().parse_args(words))
-
-
-def _do(arguments: argparse.Namespace) -> int:
+    if words and words[0] in OWN_WORDS:
+        return _told(OWN_WORDS[words[0]], words[1:])
+    arguments = parser().parse_args(words)
     if arguments.data_root:
-        root = Path(arguments.data_root).expanduser().resolve()
-        if not root.is_dir():
-            raise ValueError(f"--data-root {root} is not a folder")
-        os.environ["SALIENCY_DATA"] = str(root)
-    match arguments.command:
-        case "run":
-            return run(arguments)
-        case "check":
-            return check(arguments)
-        case "site":
-            return site(arguments)
-        case "publish":
-            return publish()
-        case "lint":
-            return lint()
-        case "clean":
-            return clean()
-    say(f"the environment is ready: {sys.prefix}")
-    return 0
+        os.environ["SALIENCY_DATA"] = root = os.path.abspath(os.path.expanduser(arguments.data_root))
+        if not os.path.isdir(root):
+            say(f"run_all.sh: --data-root {root} is not a folder")
+            return 2
+    return _told(OPTIONS[arguments.command], arguments)
 
 
 def _told(function: Callable[..., int], *arguments) -> int:
