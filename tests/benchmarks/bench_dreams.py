@@ -10,7 +10,7 @@ from bench_methods import compare
 from conftest import as_it_comes
 
 from saliency_lib import models
-from saliency_lib.dreams import dream, param, render, transform
+from saliency_lib.dreams import dream, param, transform
 from saliency_lib.runtime.seeds import seeded
 
 MEAN, STD, SIZE = torch.tensor([0.5] * 3), torch.tensor([0.25] * 3), 64
@@ -23,6 +23,8 @@ def network(name, seed=0):
 
 def of_lucent(model, steps):
     """lucent's own, with the same settings; the hooks that it leaves are taken off, or the next call would pay."""
+    from lucent.optvis import render
+
     changes = [*transform.standard_transforms, lambda x: (x - MEAN.view(-1, 1, 1)) / STD.view(-1, 1, 1)]
     with as_it_comes():
         torch.manual_seed(0)
