@@ -18,19 +18,11 @@ ROUNDING = 1e-6  # of a map's largest value: less has no sign
 
 @dataclass(frozen=True)
 class Signal:
-    """Signal-to-noise ratios of a method's maps; intervals are over members, and need three.
+    """Signal-to-noise ratios of a method's maps; intervals are over members, and need three."""
 
-    Attributes
-    ----------
-    plugin, debiased : Estimate
-        Mean over images of Eq. 5 of Woerl et al. 2023; the same less what pure noise adds.
-    null : Estimate
-        Debiased, of the same maps, each moved about at random.
-    """
-
-    plugin: Estimate
-    debiased: Estimate
-    null: Estimate
+    plugin: Estimate  # mean over images of Eq. 5 of Woerl et al. 2023
+    debiased: Estimate  # the same less what pure noise adds
+    null: Estimate  # debiased, of the same maps, each moved about at random
 
     @property
     def shown(self) -> bool:
@@ -50,32 +42,16 @@ def signal(maps: Tensor, seed: int = 0) -> Signal:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over members, per image and pixel, of maps summed over channels.
+    """Agreement of members per image and pixel, (images, h, w), of maps summed over channels."""
 
-    Attributes
-    ----------
-    mean, spread : Tensor
-        (images, h, w): mean and standard deviation over members.
-    share : Tensor
-        (images, h, w): of the members, the share that has the more frequent sign; zero counts for neither.
-    readable : Tensor
-        (images, h, w) bool: as many agree as :func:`votes_needed` asks for.
-    members, votes : int
-        How many there are, and how many must agree.
-    by_chance : float
-        The share of pixels that would be readable if every sign were tossed.
-    signed : bool
-        Whether it is the sign that members agree in, or else the side of the map's own mean.
-    """
-
-    mean: Tensor
-    spread: Tensor
-    share: Tensor
-    readable: Tensor
+    mean: Tensor  # over members
+    spread: Tensor  # standard deviation over members
+    share: Tensor  # of members that have the more frequent sign; zero counts for neither
+    readable: Tensor  # bool: as many agree as `votes_needed` asks for
     members: int
-    votes: int
-    by_chance: float
-    signed: bool
+    votes: int  # how many must agree
+    by_chance: float  # share of pixels that would be readable if every sign were tossed
+    signed: bool  # whether members agree in the sign, or else in the side of the map's own mean
 
 
 def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
@@ -91,10 +67,7 @@ def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
 def agreement(maps: Tensor, signed: bool = True) -> Agreement:
     """Agreement of maps (members, images, c, h, w); ValueError for fewer than two members.
 
-    Parameters
-    ----------
-    signed : bool
-        False for methods whose maps have one sign: what lies above and below the map's own mean is compared.
+    Where a method's maps have one sign (``signed=False``), what lies above and below the map's own mean is compared.
     """
     votes, chance = votes_needed(len(maps))
     flat = torch.stack([total(m).squeeze(1) for m in maps])

@@ -7,7 +7,7 @@ import os
 import pickle
 import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,13 +31,8 @@ USUAL_NOISE = 0.1
 
 
 def builder(model: str) -> Callable[..., nn.Module]:
-    """A function that gives a network with fresh weights, from ``"package.module:factory"`` or a torchvision name.
-
-    Raises
-    ------
-    ValueError
-        For a name that is none of torchvision's classifiers, or a factory that cannot be imported.
-    """
+    """A function that gives a network with fresh weights, by ``"package.module:factory"`` or the name of one of
+    torchvision's classifiers; ValueError for a name that is none, or a factory that cannot be imported."""
     module, colon, name = model.partition(":")
     if not colon:
         if model not in list_models(torchvision.models):
@@ -50,22 +45,9 @@ def builder(model: str) -> Callable[..., nn.Module]:
         raise ValueError(f"{model!r} cannot be imported ({error}); {here}") from error
 
 
-def matching(pattern: str, problems: Problems) -> list[Path]:
-    """Files that match a glob, by name; none at all is a problem."""
-    files = [Path(name) for name in sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))]
-    if not files:
-        problems.append(f"no file matches {pattern!r}; quote the pattern and check the folder")
-    return files
-
-
 def weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` file, or in one of ``torch.save`` read with ``weights_only=True``.
-
-    Raises
-    ------
-    ValueError
-        For a file that is neither, is broken, or holds more than weights.
-    """
+    """The state dict in a ``.safetensors`` file, or in one of ``torch.save`` read with ``weights_only=True``;
+    ValueError for a file that is neither, is broken, or holds more than weights."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -101,8 +83,7 @@ def _loaded(build: Callable[..., nn.Module], path: Path) -> nn.Module:
             model = build(num_classes=len(state[last]))
     wanted, found = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (model.state_dict(), state))
     if differing := [name for name in wanted | found if wanted.get(name) != found.get(name)]:
-        name, shape = differing[0], found.get(differing[0], "missing")
-        example = f"{name} is {shape} in place of {wanted.get(name, 'none')}"
+        example = f"{differing[0]} is {found.get(differing[0])} in place of {wanted.get(differing[0])}"
         raise ValueError(f"it is a checkpoint of another architecture: {len(differing)} tensors differ, as {example}")
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
@@ -111,18 +92,16 @@ def _loaded(build: Callable[..., nn.Module], path: Path) -> nn.Module:
 
 
 def load(
-    build: Callable[..., nn.Module], files: Sequence[Path], problems: Problems, device: str = "cpu"
+    build: Callable[..., nn.Module], pattern: str, problems: Problems, device: str = "cpu"
 ) -> dict[str, nn.Module]:
-    """Networks of checkpoints in eval mode, one of ``build()`` each, by the files' names.
+    """Networks in eval mode by the names of their checkpoints, files that match a glob; one ``build()`` each.
 
     A file that cannot be read, is of another architecture, holds values that are not finite, or the same weights as one
-    before it, is left out and named in ``problems``.
-
-    Raises
-    ------
-    ValueError
-        If none is left; the message gives all problems.
+    before it, is left out and named in ``problems``. ValueError with all problems if none is left.
     """
+    files = [Path(name) for name in sorted(glob.glob(os.path.expanduser(pattern), recursive=True))]
+    if not files:
+        problems.append(f"no file matches {pattern!r}; quote the pattern and check the folder")
     networks, seen = {}, {}
     root = os.path.commonpath([path.parent for path in files]) if files else ""
     for path in files:
@@ -138,13 +117,8 @@ def load(
 
 
 def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problems) -> dict[str, nn.Module]:
-    """Those of the networks that take the images, and have as many outputs as most of these.
-
-    Raises
-    ------
-    ValueError
-        With all problems, if none does.
-    """
+    """Those of the networks that take the images, and have as many outputs as most of these; ValueError with all
+    problems if none does."""
     outputs = {}
     for name, model in networks.items():
         with problems.attempt(f"{name} does not take pictures of {tuple(images.shape[1:])}"), torch.no_grad():

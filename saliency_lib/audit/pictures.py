@@ -21,24 +21,12 @@ PREDICTED, FOLDERS = "predicted", "folders"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as they are and as a network takes them.
+    """Pictures as they are and as a network takes them."""
 
-    Attributes
-    ----------
-    shown : Tensor
-        (n, h, w, c) in [0, 1].
-    inputs : Tensor
-        (n, c, h, w) float32, normalised.
-    labels : Tensor or None
-        (n,) int64, the number of the picture's folder in alphabetical order; None for a folder without folders.
-    folders : tuple of str
-        Their names.
-    """
-
-    shown: Tensor
-    inputs: Tensor
-    labels: Tensor | None
-    folders: tuple[str, ...]
+    shown: Tensor  # (n, h, w, c) in [0, 1]
+    inputs: Tensor  # (n, c, h, w) float32, normalised
+    labels: Tensor | None  # (n,) int64, the number of the picture's folder; None for a folder without folders
+    folders: tuple[str, ...]  # their names, in alphabetical order
 
     def folders_are_classes(self, outputs: int) -> bool:
         """Whether the folders can be the classes of a network with so many outputs."""
@@ -56,37 +44,28 @@ def read(
     std: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Pictures:
-    """``n`` pictures drawn from a folder, or from one folder of pictures per class; unreadable ones become problems.
+    """``n`` pictures (None: all) drawn from a folder, or from one folder per class; unreadable ones become problems.
 
-    Parameters
-    ----------
-    n, size : int, optional
-        How many (default: all), and the side in pixels; default: the shorter side of the first, but ``LARGEST`` at
-        most. The shorter side is brought to it and the middle cut out.
-    channels : int
-        1 for grey pictures.
-    mean, std : sequence of float, optional
-        Per channel of values in [0, 1]; default: ImageNet's.
-
-    Raises
-    ------
-    ValueError
-        For a folder without a readable picture, or means or deviations that are not one per channel.
+    The shorter side is brought to ``size`` pixels and the middle cut out; by default (None) it is that of the first
+    picture, but ``LARGEST`` at most. ``channels`` is 1 for grey pictures, ``mean`` and ``std`` are as for
+    :func:`normalised`. ValueError for a folder without a readable picture.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of pictures")
     classes = tuple(sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] != "."))
     where = [folder / name for name in classes] or [folder]
-    files = [(path, k) for k, place in enumerate(where) for path in sorted(place.iterdir())
-             if path.suffix.lower() in SUFFIXES]  # fmt: skip
+    files = [(path, k) for k, place in enumerate(where) for path in sorted(place.iterdir())]
+    files = [(path, k) for path, k in files if path.suffix.lower() in SUFFIXES]
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
     pixels, labels = [], []
     for path, label in (files[i] for i in order):
         if len(pixels) == n:
             break
         try:
-            size = size or _side(path)
+            if size is None:
+                with Image.open(path) as image:
+                    size = min(*image.size, LARGEST)
             pixels.append(decode(path, size, channels))
             labels.append(label)
         except (DataError, OSError, Image.DecompressionBombError) as error:
@@ -98,32 +77,22 @@ def read(
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
 
 
-def _side(path: Path) -> int:
-    with Image.open(path) as image:
-        return min(*image.size, LARGEST)
-
-
 def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
-    """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``; default: ImageNet's. ValueError if they do not fit."""
+    """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``, of each channel; default: ImageNet's. ValueError for
+    another number of them."""
     channels = values.shape[1]
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither for ImageNet's")
     mean, std = (mean, std) if mean is not None else IMAGENET[channels]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
-        raise ValueError(
-            f"pictures of {channels} channels need as many means and positive deviations, not {mean}, {std}"
-        )
+        fit = f"{channels} channels need as many means and positive deviations"
+        raise ValueError(f"pictures of {fit}, not {mean}, {std}")
     return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
 def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
-    """The classes explained, (n,) int64: the networks' joint prediction, or the pictures' folders where they fit.
-
-    Raises
-    ------
-    ValueError
-        For another ``which``.
-    """
+    """The classes explained, (n,) int64: what the networks jointly predict (``"predicted"``), or the pictures' folders
+    (``"folders"``) where these can be classes."""
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]

@@ -8,7 +8,7 @@ from itertools import permutations
 
 from saliency_lib import snr
 from saliency_lib.audit.agreement import Agreement, Signal
-from saliency_lib.estimates import Estimate, number
+from saliency_lib.estimates import Estimate
 
 
 class Sentences(list):
@@ -46,13 +46,6 @@ def finite(estimate: Estimate) -> bool:
     return all(map(math.isfinite, estimate))
 
 
-def interval(estimate: Estimate) -> str:
-    """Three significant digits with the interval, where there is one."""
-    if not finite(estimate):
-        return f"{number(estimate.value)} (no interval)"
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
 def within(estimate: Estimate, low: float = -1.0, high: float = 1.0) -> Estimate:
     """The estimate with its interval cut off at what its value can be."""
     return Estimate(estimate.value, max(estimate.low, low), min(estimate.high, high)) if finite(estimate) else estimate
@@ -80,8 +73,8 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
     what = "copies" if copies else "networks"
     for name, s in found.items():
         measured = (
-            f"{name}: what the {members} {what} share is {interval(s.debiased)} times what is a single map's own (SNR);"
-            f" for the same maps, moved about at random, it is {interval(s.null)}."
+            f"{name}: what the {members} {what} share is {s.debiased} times what is a single map's own (SNR);"
+            f" for the same maps, moved about at random, it is {s.null}."
         )
         if copies:
             yield f"{measured} That is noise put on weights; how many seeds would be needed cannot be told from it."
@@ -121,30 +114,22 @@ def of_agreement(found: dict[str, Agreement], copies: bool = False) -> Iterator[
             luck = f"about {a.by_chance / readable:.0%} of these by luck"
             yield f"{share}, {luck} if signs were tossed. Do not read the others."
     if found and not copies:
-        yield (
-            "Luck is reckoned pixel by pixel; since neighbours depend on each other, it comes in patches, and its "
-            "share varies more than for independent pixels."
-        )
+        patches = "since neighbours depend on each other, it comes in patches"
+        yield f"Luck is reckoned pixel by pixel; {patches}, and its share varies more than for independent pixels."
 
 
 def of_random(last: dict[str, Estimate], control: dict[str, Estimate | None], over: str) -> Iterator[str]:
     """Sentences on the sanity check.
 
-    Parameters
-    ----------
-    last : dict
-        By method, similarity to the maps of a network whose weights are all redrawn.
-    control : dict
-        The same of two trained networks' maps; None where there are no two.
-    over : str
-        What the intervals of ``last`` are over.
+    By method, likeness of a trained network's maps to those of one whose weights are all redrawn (``last``, its
+    intervals ``over`` networks or draws), and to another trained network's (``control``; None where there is none).
     """
     for name, broken in last.items():
-        trained, left = control[name], f"{name}: random weights leave a likeness of {interval(broken)}"
+        trained, left = control[name], f"{name}: random weights leave a likeness of {broken}"
         if trained is None:
             yield f"{left}. Without a second network it cannot be told how much another training would keep."
             continue
-        both = f"{left}, two trained networks have {interval(trained)}."
+        both = f"{left}, two trained networks have {trained}."
         if not (finite(broken) and finite(trained)):
             yield f"{both} Without intervals nothing can be concluded."
         elif broken.low > trained.high:
@@ -166,11 +151,9 @@ def of_checkerboard(powers: dict[str, Estimate], over: str) -> Iterator[str]:
     above = {name: p for name, p in powers.items() if p.low > 1}
     for name, power in sorted(above.items(), key=lambda item: -item[1].value):
         yield (
-            f"The gradient that comes back from {name} has {interval(power)} times the power at period two that "
+            f"The gradient that comes back from {name} has {power} times the power at period two that "
             f"white noise has (over {over}): a checkerboard. downsampling.smooth_backward averages it out."
         )
     if not above:
-        yield (
-            "No convolution of stride two passes back clearly more power at period two than white noise has. Gradients "
-            "smoother than noise may hold a pattern all the same: look at the maps."
-        )
+        yield "No convolution of stride two passes back clearly more power at period two than white noise has."
+        yield "Gradients smoother than noise may hold a pattern all the same: look at the maps."
