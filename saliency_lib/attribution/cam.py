@@ -1,25 +1,16 @@
 """GradCAM: feature maps of one layer, weighted by their mean gradients."""
 
-from captum.attr import LayerGradCam
-from torch import Tensor, nn
+import torch
 
 from saliency_lib.attribution import layers
-from saliency_lib.inference import in_batches
+from saliency_lib.attribution.method import method
 
 
-def gradcam(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    layer: str = "top",
-    relu: bool = False,
-) -> Tensor:
+@method("Selvaraju et al. 2019", forwards=1, backwards=1)
+def gradcam(model, images, seed, *, layer: str = "top", relu: bool = False):
     """Class activation maps at a layer, (n, 1, h, w), bilinearly resized to the images; signed, in logits.
 
-    Selvaraju et al. 2019. Their ReLU is an option, since maps without negative values inflate the SNR.
+    The authors' ReLU is an option, since maps without negative values inflate the SNR.
 
     Parameters
     ----------
@@ -33,12 +24,12 @@ def gradcam(
     ValueError
         For an unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
-    module = layers.find(model, layer)
-    method = LayerGradCam(lambda x: model(x), module)
 
-    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
-        small = method.attribute(x, target=y, relu_attributions=relu)
-        return layers.upsampled(layers.feature_maps(small, layer), x)
+    def kernel(x, y, size):
+        with layers.explained(model, layer, x.requires_grad_()) as values:
+            scores = model(x).gather(1, y[:, None])
+        weights = torch.autograd.grad(scores.sum(), values)[0].mean((2, 3), keepdim=True)
+        maps = (weights * values[0]).sum(1, keepdim=True)
+        return layers.upsampled(maps.relu() if relu else maps, x)
 
-    with layers.used(model, module, layer):
-        return in_batches(maps, model, images, targets, batch_size)
+    return kernel

@@ -4,7 +4,7 @@ Not captum's: in version 0.9 its rule for max pooling after a ReLU loses part of
 shows it), and it sends the reference through the network once for every image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.references import baseline_or_zero, references_or_noise
-from saliency_lib.hooks import device_of, hooked, leaves
-from saliency_lib.inference import check, fitting, in_batches
+from saliency_lib.attribution.integrated import baseline_or_zero
+from saliency_lib.attribution.method import Kernel, method
+from saliency_lib.hooks import hooked, leaves
 
 ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU)
 EPSILON = 1e-6  # differences of inputs below it take the derivative in place of a quotient
@@ -147,16 +147,16 @@ def full_precision() -> Iterator[None]:
 class _Rescaled:
     """The references' way through the network, and the network with straight lines from there; a context manager."""
 
-    def __init__(self, model: nn.Module, references: Tensor, explained: nn.Module | None = None):
-        self.model, self.explained = model, [] if explained is None else [explained]
+    def __init__(self, model: nn.Module, references: Tensor, layer: str | None):
+        self.model, self.layer = model, layer
         self.modules = [m for m in leaves(model) if isinstance(m, (*ELEMENTWISE, nn.MaxPool2d, nn.AdaptiveMaxPool2d))]
         self.inputs: list[Tensor] = []
         self.passed: list[tuple[nn.Module, Tensor, Tensor]] = []
         self._handles = [m.register_forward_pre_hook(self._before) for m in self.modules]
         try:
-            with torch.no_grad(), full_precision(), hooked(self.modules, self._record), self._keeping():
+            with torch.no_grad(), self._passing(references, self._record) as values:
                 self.output = model(references)
-                self.reference = self.kept if self.explained else references
+            self.reference = values[0]
         except BaseException:
             self.__exit__()
             raise
@@ -174,12 +174,10 @@ class _Rescaled:
         rule, one = _line if isinstance(module, ELEMENTWISE) else _pool_line, slice(self.chosen, self.chosen + 1)
         return rule(module, self.inputs.pop(), out, x0[one], out0[one])
 
-    def _keep(self, _module: nn.Module, _inputs, out: Tensor) -> Tensor:
-        self.kept = out
-        return out.clone()  # what follows may change it in place
-
-    def _keeping(self):
-        return hooked(self.explained, self._keep)
+    @contextmanager
+    def _passing(self, x: Tensor, hook: Callable) -> Iterator[list[Tensor]]:
+        with full_precision(), hooked(self.modules, hook), layers.explained(self.model, self.layer, x) as values:
+            yield values
 
     def __enter__(self):
         return self
@@ -190,9 +188,11 @@ class _Rescaled:
 
     def __call__(self, x: Tensor, chosen: int) -> Tensor:
         """Logits of x, with straight lines from the chosen reference; what is explained is then in ``kept``."""
-        self.chosen, self.left, self.kept = chosen, iter(self.passed), x
-        with full_precision(), hooked(self.modules, self._replace), self._keeping():
-            return self.model(x)
+        self.chosen, self.left = chosen, iter(self.passed)
+        with self._passing(x, self._replace) as values:
+            logits = self.model(x)
+        self.kept = values[0]
+        return logits
 
 
 def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k: int, adds_up: bool) -> Tensor:
@@ -211,23 +211,14 @@ def _multiplied(rescaled: _Rescaled, x: Tensor, y: Tensor, references: Tensor, k
             f"{error.max().item():.3g}. Some non-linearity is none of its modules, or one without a rule; use "
             f"{', '.join(m.__name__ for m in ELEMENTWISE)} or max pooling, as modules, and batch normalisation"
         )
-    return (at_layer * (rescaled.kept - rescaled.reference[k]) if rescaled.explained else maps).detach()
+    return (at_layer * (rescaled.kept - rescaled.reference[k]) if rescaled.layer else maps).detach()
 
 
-def deeplift(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    baseline: Tensor | None = None,
-    layer: str | None = None,
-    adds_up: bool = True,
-) -> Tensor:
+@method("Shrikumar et al. 2017", forwards=1, backwards=1, needs_modules=True)
+def deeplift(model, images, seed, *, baseline: Tensor | None = None, layer: str | None = None, adds_up: bool = True):
     """DeepLIFT contributions by the rescale rule, (n, c, h, w), in logits; signed.
 
-    Shrikumar et al. 2017. A map sums to the difference of the target's logit between image and baseline.
+    A map sums to the difference of the target's logit between image and baseline.
 
     Parameters
     ----------
@@ -246,45 +237,17 @@ def deeplift(
         If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for an
         unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
-    check(model, images, targets, batch_size)
-    return _over_references(model, images, targets, batch_size, baseline_or_zero(baseline, images), layer, adds_up)
+    return over_references(model, baseline_or_zero(baseline, images), layer, adds_up)
 
 
-def deeplift_shap(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    references: Tensor | None = None,
-) -> Tensor:
-    """Mean of DeepLIFT over references, (n, c, h, w), in logits; signed.
+def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, adds_up: bool = True) -> Kernel:
+    """Kernel of the mean of DeepLIFT over the references in the pool, (m, c, h, w)."""
 
-    Lundberg and Lee 2017 (DeepExplainer). A map sums to the target's logit less its mean over references.
+    def kernel(x, y, size):
+        total = 0
+        for part in pool.to(x.device, memory_format=torch.channels_last).split(size):
+            with _Rescaled(model, part, layer) as rescaled:
+                total = total + sum(_multiplied(rescaled, x, y, part, k, adds_up) for k in range(len(part)))
+        return total / len(pool)
 
-    Parameters
-    ----------
-    references : Tensor, optional
-        (m, c, h, w), normalised, all of them used; best from the training data. Default: ten draws of noise with the
-        data's mean and standard deviation.
-    """
-    check(model, images, targets, batch_size)
-    pool = references_or_noise(references, images, torch.Generator().manual_seed(seed))
-    return _over_references(model, images, targets, batch_size, pool, None, True)
-
-
-def _over_references(model, images, targets, batch_size, pool: Tensor, layer: str | None, adds_up: bool) -> Tensor:
-    """Mean of DeepLIFT over the references in the pool, (m, c, h, w)."""
-    pool = pool.to(device_of(model, images), memory_format=torch.channels_last)
-    module = None if layer is None else layers.find(model, layer)
-    size, total = batch_size or fitting(model, images), 0
-    for part in pool.split(size):
-        with layers.used(model, module or model, layer), _Rescaled(model, part, module) as rescaled:
-
-            def maps(x: Tensor, y: Tensor, _size: int, rescaled=rescaled, part=part) -> Tensor:
-                found = sum(_multiplied(rescaled, x, y, part, k, adds_up) for k in range(len(part)))
-                return found if layer is None else layers.feature_maps(found, layer)
-
-            total = total + in_batches(maps, model, images, targets, size)
-    return total / len(pool)
+    return kernel

@@ -8,8 +8,8 @@ from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
 from saliency_lib.attribution.cam import gradcam
+from saliency_lib.attribution.method import method
 from saliency_lib.hooks import hooked
-from saliency_lib.inference import in_batches
 
 
 def _rectifiers(output: Tensor) -> list:
@@ -50,41 +50,31 @@ def relus_are_modules(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def guided_backprop(
-    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
-) -> Tensor:
+@method("Springenberg et al. 2015", forwards=1, backwards=1, needs_modules=True)
+def guided_backprop(model, images, seed):
     """Gradients that only positive values pass at every ReLU, (n, c, h, w), logit per unit; signed.
-
-    Springenberg et al. 2015.
 
     Raises
     ------
     ValueError
         If a ReLU is a function in place of a module, or there is none.
     """
-    method = GuidedBackprop(model)
+    guided = GuidedBackprop(model)
 
-    def maps(x: Tensor, y: Tensor, _size: int) -> Tensor:
-        with warnings.catch_warnings():
+    def kernel(x, y, size):
+        with relus_are_modules(model), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
-            return method.attribute(x.requires_grad_(), target=y)
+            return guided.attribute(x.requires_grad_(), target=y)
 
-    with relus_are_modules(model):
-        return in_batches(maps, model, images, targets, batch_size)
+    return kernel
 
 
-def guided_gradcam(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    layer: str = "top",
-) -> Tensor:
+@method("Selvaraju et al. 2019", forwards=2, backwards=2, needs_modules=True)
+def guided_gradcam(model, images, seed, *, layer: str = "top"):
     """Guided backpropagation times GradCAM after its ReLU, (n, c, h, w); signed.
 
-    Selvaraju et al. 2019. captum's GuidedGradCam is the same, with nearest in place of bilinear resizing.
+    captum's GuidedGradCam is the same, with nearest in place of bilinear resizing.
     """
-    mask = gradcam(model, images, targets, batch_size=batch_size, layer=layer, relu=True)
-    return guided_backprop(model, images, targets, batch_size=batch_size).mul_(mask)
+    mask = gradcam.kernel(model, images, seed, layer=layer, relu=True)
+    guided = guided_backprop.kernel(model, images, seed)
+    return lambda x, y, size: mask(x, y, size).detach() * guided(x, y, size)

@@ -63,9 +63,16 @@ def find(model: nn.Module, layer: str) -> nn.Module:
 
 
 @contextmanager
-def used(model: nn.Module, module: nn.Module, layer: str) -> Iterator[None]:
-    """Raise ValueError after a pass of the model inside the block that called ``module`` not at all or repeatedly."""
+def used(model: nn.Module, layer: str | None) -> Iterator[None]:
+    """Raise ValueError in a pass of the model inside the block that calls the layer not at all or repeatedly, or where
+    it gives no maps (n, c, h, w). Without a layer there is nothing to raise for."""
     calls = []
+
+    def note(_module, _inputs, out) -> None:
+        calls.append(1)
+        if not isinstance(out, Tensor) or out.ndim != 4:
+            what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w) but {what}; choose another")
 
     def look(_model, _inputs, _out) -> None:
         times = len(calls)
@@ -77,17 +84,32 @@ def used(model: nn.Module, module: nn.Module, layer: str) -> Iterator[None]:
                 f"the model calls layer {layer!r} {times} times, each with maps of its own; choose another"
             )
 
-    with hooked([module], lambda *_: calls.append(1)), hooked([model], look):
+    if layer is None:
         yield
+        return
+    with hooked([find(model, layer)], note), hooked([model], look):
+        yield
+
+
+@contextmanager
+def explained(model: nn.Module, layer: str | None, x: Tensor) -> Iterator[list[Tensor]]:
+    """What is explained in a pass of x inside the block: a list of one, the layer's output, or x without a layer.
+
+    What follows the layer may work in place. Raises ValueError as :func:`used` does.
+    """
+    if layer is None:
+        yield [x]
+        return
+    values = []
+
+    def keep(_module, _inputs, out: Tensor) -> Tensor:
+        values[:] = [out]
+        return out.clone()
+
+    with used(model, layer), hooked([find(model, layer)], keep):
+        yield values
 
 
 def upsampled(maps: Tensor, images: Tensor) -> Tensor:
     """Maps of a layer, (n, c, h', w'), bilinearly resized to the images' (h, w)."""
     return F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def feature_maps(maps: Tensor, layer: str) -> Tensor:
-    """The maps of a layer, detached; ValueError where they are not (n, c, h, w)."""
-    if maps.ndim != 4:
-        raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w) but {tuple(maps.shape)}; choose another")
-    return maps.detach()

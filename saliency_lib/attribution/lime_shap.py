@@ -1,23 +1,48 @@
-"""LIME and KernelSHAP: a linear model of what hiding superpixels does to the logit.
+"""KernelSHAP and LIME: a linear model of what hiding superpixels does to the logit.
 
 captum's do the same but take superpixels as an argument, send a few perturbations at a time through the network and
 loop over them in Python; tests/test_surrogates.py compares the coefficients.
 """
 
+import hashlib
 import itertools
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.linear_model import Lasso
+from skimage.segmentation import slic
 from torch import Tensor, nn
 
-from saliency_lib.attribution.superpixels import superpixels
-from saliency_lib.inference import in_batches
+from saliency_lib.attribution.method import Kernel, method
 from saliency_lib.runtime.seeds import derive
 
-SOLVERS = ("ridge", "lasso")
+PENALTY, WIDTH = 1.0, 0.25  # of LIME: of its ridge regression, and of the kernel that weighs near samples more
+KEPT = 20_000_000  # pixels of segmentations that are remembered
+_segments: OrderedDict[tuple, Tensor] = OrderedDict()
+
+
+def superpixels(image: Tensor, n_segments: int) -> Tensor:
+    """Segments of one image, (h, w) int64, numbered from 0 without gaps; at most about ``n_segments`` of them.
+
+    Achanta et al. 2012, by scikit-image, on the normalised image (c, h, w) stretched to [0, 1]. The same image always
+    gives the same segments, from memory if it was seen lately, so that networks and methods share them.
+    """
+    if n_segments < 2:
+        raise ValueError(f"at least two superpixels are needed, not n_segments={n_segments}")
+    values = image.detach().cpu().float().contiguous().numpy()
+    key = (hashlib.sha256(values.tobytes()).digest(), values.shape, n_segments)
+    if key not in _segments:
+        stretched = (values - values.min()) / max(np.ptp(values), 1e-12)
+        gray = len(values) != 3
+        picture = stretched.mean(0) if gray else stretched.transpose(1, 2, 0)
+        labels = slic(picture, n_segments=n_segments, start_label=0, channel_axis=None if gray else -1)
+        _segments[key] = torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
+        while len(_segments) * values[0].size > KEPT:
+            _segments.popitem(last=False)
+    _segments.move_to_end(key)
+    return _segments[key].clone()
 
 
 @torch.no_grad()
@@ -32,92 +57,28 @@ def _logits(model: nn.Module, x: Tensor, y: Tensor, segments: Tensor, masks: Ten
 
 
 def _surrogate(
-    fit: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    draw: Callable[[int], np.ndarray],
     model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    batch_size: int | None,
     n_segments: int,
-) -> Tensor:
-    """Maps (n, 1, h, w) of coefficients: ``draw(k)`` gives masks (m, k) bool, ``fit(masks, logits)`` k numbers."""
+    draw: Callable[[int], np.ndarray],
+    fit: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Kernel:
+    """Kernel of maps (m, 1, h, w) of coefficients: ``draw(k)`` gives masks (m, k) bool, ``fit(masks, logits)`` k
+    numbers."""
     drawn: dict[int, np.ndarray] = {}
 
-    def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
+    def kernel(x, y, size):
         found = []
         for image, target in zip(x, y):
-            segments = superpixels(image, n_segments)
+            segments = superpixels(image, n_segments).to(x.device)
             k = int(segments.max()) + 1
             if k not in drawn:
                 drawn[k] = draw(k)
-            masks = drawn[k]
-            logits = _logits(model, image, target, segments.to(x.device), torch.from_numpy(masks), size)
-            coefficients = fit(masks.astype(np.float64), logits.double().cpu().numpy())
-            found.append(torch.from_numpy(coefficients).to(x)[segments.to(x.device)])
+            logits = _logits(model, image, target, segments, torch.from_numpy(drawn[k]), size)
+            coefficients = fit(drawn[k].astype(np.float64), logits.double().cpu().numpy())
+            found.append(torch.from_numpy(coefficients).to(x)[segments])
         return torch.stack(found)[:, None]
 
-    return in_batches(maps, model, images, targets, batch_size)
-
-
-def fit_lime(masks: np.ndarray, logits: np.ndarray, solver: str, alpha: float, kernel_width: float) -> np.ndarray:
-    """Coefficients (k,) of a linear model, with intercept, of logits (m,) by masks (m, k), nearer masks weighing more.
-
-    The weight is exp(-d^2 / w^2)^(1/2), d the cosine distance to the whole image (Ribeiro et al. 2016 and their code).
-    """
-    shown = masks.sum(1)
-    distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * masks.shape[1])
-    weights = np.sqrt(np.exp(-(distance**2) / kernel_width**2))
-    if solver == "lasso":
-        return Lasso(alpha=alpha).fit(masks, logits, sample_weight=weights).coef_
-    centre, level = np.average(masks, axis=0, weights=weights), np.average(logits, weights=weights)
-    x = masks - centre
-    weighted = x.T * weights
-    return np.linalg.solve(weighted @ x + alpha * np.eye(masks.shape[1]), weighted @ (logits - level))
-
-
-def lime(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    n_samples: int = 1000,
-    n_segments: int = 50,
-    solver: str = "ridge",
-    alpha: float | None = None,
-    kernel_width: float = 0.25,
-) -> Tensor:
-    """LIME on SLIC superpixels, (n, 1, h, w), each pixel with its superpixel's coefficient, in logits; signed.
-
-    Ribeiro et al. 2016, of the logit in place of the probability. The first sample is the whole image, in the others
-    every superpixel is shown or not with equal chance; images with as many superpixels share them.
-
-    Parameters
-    ----------
-    solver : str
-        ``ridge`` (their code for images) or ``lasso`` (captum's default).
-    alpha : float, optional
-        Its penalty; default 1 for ridge, 0.01 for lasso.
-    """
-    if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}; one of {sorted(SOLVERS)}")
-    penalty = alpha if alpha is not None else {"ridge": 1.0, "lasso": 0.01}[solver]
-    if n_samples < 2 or not penalty > 0 or not kernel_width > 0:
-        raise ValueError(
-            f"LIME needs at least two samples, alpha > 0 and kernel_width > 0, not {n_samples}, {penalty} and "
-            f"{kernel_width}"
-        )
-
-    def draw(k: int) -> np.ndarray:
-        masks = np.random.default_rng(derive(seed, k)).random((n_samples, k)) < 0.5
-        masks[0] = True
-        return masks
-
-    return _surrogate(
-        lambda masks, logits: fit_lime(masks, logits, solver, penalty, kernel_width),
-        draw, model, images, targets, batch_size, n_segments,
-    )  # fmt: skip
+    return kernel
 
 
 def draw_coalitions(k: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,21 +116,13 @@ def fit_kernel_shap(masks: np.ndarray, logits: np.ndarray, weights: np.ndarray) 
     return np.append(first, full - empty - first.sum())
 
 
-def kernel_shap(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    n_samples: int = 1000,
-    n_segments: int = 50,
-) -> Tensor:
+@method("Lundberg and Lee 2017", forwards=1000, backwards=0, stochastic=True)
+def kernel_shap(model, images, seed, *, n_samples: int = 1000, n_segments: int = 50):
     """Shapley values of SLIC superpixels, (n, 1, h, w), each pixel with its superpixel's value, in logits; signed.
 
-    Lundberg and Lee 2017 (KernelExplainer): hidden superpixels take the data's mean colour. The values of an image's
-    superpixels sum to the difference of its logit to that of the empty image. Exact where all coalitions fit into
-    ``n_samples``; images with as many superpixels share the coalitions.
+    Their KernelExplainer: hidden superpixels take the data's mean colour. The values of an image's superpixels sum to
+    the difference of its logit to that of the empty image. Exact where all coalitions fit into ``n_samples``; images
+    with as many superpixels share the coalitions.
     """
     if n_samples < 4:
         raise ValueError(f"KernelSHAP needs at least four samples, not {n_samples}")
@@ -180,6 +133,38 @@ def kernel_shap(
         return masks
 
     return _surrogate(
-        lambda masks, logits: fit_kernel_shap(masks, logits, weights[masks.shape[1]]),
-        draw, model, images, targets, batch_size, n_segments,
-    )  # fmt: skip
+        model, n_segments, draw, lambda masks, logits: fit_kernel_shap(masks, logits, weights[masks.shape[1]])
+    )
+
+
+def fit_lime(masks: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Coefficients (k,) of a linear model, with intercept, of logits (m,) by masks (m, k), nearer masks weighing more.
+
+    Ridge regression, as in the authors' code for images. The weight is exp(-d^2 / w^2)^(1/2), d the cosine distance to
+    the whole image.
+    """
+    shown = masks.sum(1)
+    distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * masks.shape[1])
+    weights = np.sqrt(np.exp(-(distance**2) / WIDTH**2))
+    centre, level = np.average(masks, axis=0, weights=weights), np.average(logits, weights=weights)
+    x = masks - centre
+    weighted = x.T * weights
+    return np.linalg.solve(weighted @ x + PENALTY * np.eye(masks.shape[1]), weighted @ (logits - level))
+
+
+@method("Ribeiro et al. 2016", forwards=1000, backwards=0, stochastic=True)
+def lime(model, images, seed, *, n_samples: int = 1000, n_segments: int = 50):
+    """LIME on SLIC superpixels, (n, 1, h, w), each pixel with its superpixel's coefficient, in logits; signed.
+
+    Of the logit in place of the probability. The first sample is the whole image, in the others every superpixel is
+    shown or not with equal chance; images with as many superpixels share them.
+    """
+    if n_samples < 2:
+        raise ValueError(f"LIME needs at least two samples, not {n_samples}")
+
+    def draw(k: int) -> np.ndarray:
+        masks = np.random.default_rng(derive(seed, k)).random((n_samples, k)) < 0.5
+        masks[0] = True
+        return masks
+
+    return _surrogate(model, n_segments, draw, fit_lime)

@@ -1,10 +1,12 @@
 """What a map loses when parts of the image are hidden: no gradient is taken."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_lib.inference import check, in_batches
+from saliency_lib.attribution.method import method
+
+CELLS, SHOWN = 7, 0.5  # of RISE: cells of the coarse grid, each way, and the probability that one is shown
 
 
 @torch.no_grad()
@@ -18,32 +20,17 @@ def _scores(model, x: Tensor, y: Tensor, keep: Tensor, size: int, outputs) -> Te
     return torch.cat(found).T
 
 
-def occlusion(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    window: int | None = None,
-    stride: int | None = None,
-) -> Tensor:
+@method("Zeiler and Fergus 2014", forwards=50, backwards=0)
+def occlusion(model, images, seed):
     """Drop of the target's logit when a square is hidden, mean over the squares that cover a pixel, (n, 1, h, w).
 
-    Zeiler and Fergus 2014; signed. As captum's Occlusion, whose window need not end at the border either. Hidden pixels
-    take the data's mean colour.
-
-    Parameters
-    ----------
-    window, stride : int, optional
-        In pixels; default: a quarter and an eighth of the shorter side, 49 squares where that is a multiple of 8.
+    Signed. As captum's Occlusion, whose window need not end at the border either. Hidden pixels take the data's mean
+    colour. The square's side is a quarter of the image's shorter side, and it moves by half of that: 49 squares where
+    the side is a multiple of 8.
     """
-    check(model, images, targets, batch_size)
     h, w = images.shape[-2:]
-    window = max(1, min(h, w) // 4) if window is None else window
-    stride = max(1, window // 2) if stride is None else stride
-    if not 1 <= stride <= window <= min(h, w):
-        raise ValueError(f"occlusion needs 1 <= stride <= window <= {min(h, w)} pixels, not {stride} and {window}")
+    window = max(1, min(h, w) // 4)
+    stride = max(1, window // 2)
     corners = [
         (top, left) for top in range(0, h - window + stride, stride) for left in range(0, w - window + stride, stride)
     ]
@@ -51,63 +38,42 @@ def occlusion(
     for square, (top, left) in zip(hidden, corners):
         square[:, top : top + window, left : left + window] = 1
 
-    def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
+    def kernel(x, y, size):
         squares = hidden.to(x)
         keep = torch.cat([torch.ones_like(squares[:1]), 1 - squares])
         scores = _scores(model, x, y, keep, size, lambda logits: logits)
         drops = scores[:, :1] - scores[:, 1:]
         return (drops @ squares.flatten(1)).view(-1, 1, h, w) / squares.sum(0)
 
-    return in_batches(maps, model, images, targets, batch_size, len(corners) + 1)
+    return kernel, len(corners) + 1
 
 
-def rise(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    n_masks: int = 1000,
-    cells: int = 7,
-    p: float = 0.5,
-) -> Tensor:
+@method("Petsiuk et al. 2018", forwards=1000, backwards=0, stochastic=True, signed=False)
+def rise(model, images, seed, *, n_masks: int = 1000):
     """Mean of random masks weighted by the target's softmax probability under them, (n, 1, h, w); never negative.
 
-    Petsiuk et al. 2018. The masks are drawn from ``seed`` and shared by all images; hidden pixels take the data's mean
-    colour.
-
-    Parameters
-    ----------
-    cells : int
-        Cells of the coarse grid that a mask is enlarged from, each way.
-    p : float
-        Probability that a cell is shown.
+    The masks are drawn from ``seed`` and shared by all images; hidden pixels take the data's mean colour. A mask is
+    enlarged from a grid of 7 x 7 cells, each of them shown with probability 1/2.
     """
-    check(model, images, targets, batch_size)
-    if n_masks < 1 or cells < 1 or not 0 < p < 1:
-        raise ValueError(
-            f"RISE needs at least one mask and one cell, and 0 < p < 1, not n_masks={n_masks}, cells={cells} and p={p}"
-        )
+    if n_masks < 1:
+        raise ValueError(f"RISE needs at least one mask, not n_masks={n_masks}")
     h, w = images.shape[-2:]
     generator = torch.Generator().manual_seed(seed)
-    grids = (torch.rand(n_masks, 1, cells, cells, generator=generator) < p).float()
-    high, wide = -(-h // cells), -(-w // cells)  # of a cell, in pixels, rounded up
+    grids = (torch.rand(n_masks, 1, CELLS, CELLS, generator=generator) < SHOWN).float()
+    high, wide = -(-h // CELLS), -(-w // CELLS)  # of a cell, in pixels, rounded up
     tops = torch.randint(high, (n_masks,), generator=generator)
     lefts = torch.randint(wide, (n_masks,), generator=generator)
 
     def masks(part: Tensor) -> Tensor:
-        large = F.interpolate(
-            grids[part], (high * (cells + 1), wide * (cells + 1)), mode="bilinear", align_corners=False
-        )
+        side = high * (CELLS + 1), wide * (CELLS + 1)
+        large = F.interpolate(grids[part], side, mode="bilinear", align_corners=False)
         return torch.stack([m[:, t : t + h, u : u + w] for m, t, u in zip(large, tops[part], lefts[part])])
 
-    def maps(x: Tensor, y: Tensor, size: int) -> Tensor:
+    def kernel(x, y, size):
         total = torch.zeros(len(x), h * w, device=x.device)
         for part in torch.arange(n_masks).split(max(1, size // len(x))):
             keep = masks(part).to(x)
-            scores = _scores(model, x, y, keep, size, lambda logits: logits.softmax(1))
-            total += scores @ keep.flatten(1)
-        return total.view(-1, 1, h, w) / (n_masks * p)
+            total += _scores(model, x, y, keep, size, lambda logits: logits.softmax(1)) @ keep.flatten(1)
+        return total.view(-1, 1, h, w) / (n_masks * SHOWN)
 
-    return in_batches(maps, model, images, targets, batch_size, n_masks)
+    return kernel, n_masks

@@ -1,20 +1,13 @@
-"""What an image is compared with."""
+"""SHAP by gradients: what an image has more than others, a mean over references."""
 
 import torch
 from torch import Tensor
 
+from saliency_lib.attribution.deeplift import over_references
+from saliency_lib.attribution.integrated import checked
+from saliency_lib.attribution.method import method
+
 N_NOISE = 10
-
-
-def _checked(name: str, references: Tensor, images: Tensor) -> Tensor:
-    if not isinstance(references, Tensor) or not len(references) or references.shape[1:] != images.shape[1:]:
-        shape = tuple(references.shape) if isinstance(references, Tensor) else type(references).__name__
-        raise ValueError(
-            f"{name} of shape {shape} do not go with images {tuple(images.shape)}; give them normalised like the images"
-        )
-    if not torch.isfinite(references).all():
-        raise ValueError(f"{name} hold values that are not finite")
-    return references.detach().to(images)
 
 
 def references_or_noise(references: Tensor | None, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -27,11 +20,55 @@ def references_or_noise(references: Tensor | None, images: Tensor, generator: to
     """
     if references is None:
         return torch.randn(N_NOISE, *images.shape[1:], generator=generator).to(images)
-    return _checked("references", references, images)
+    return checked("references", references, images)
 
 
-def baseline_or_zero(baseline: Tensor | None, images: Tensor) -> Tensor:
-    """The baseline, given as (c, h, w), as a batch of one like the images; zero, the data's mean colour, for None."""
-    if baseline is None:
-        return torch.zeros_like(images[:1])
-    return _checked("baseline", baseline[None] if isinstance(baseline, Tensor) else baseline, images)
+@method("Lundberg and Lee 2017", forwards=25, backwards=25, stochastic=True)
+def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tensor | None = None, sigma: float = 0.0):
+    """Expected gradients: as integrated gradients, at random points of paths from random references, (n, c, h, w).
+
+    Their GradientExplainer, as captum's GradientShap, but with draws from ``seed`` that all images share. In logits;
+    signed.
+
+    Parameters
+    ----------
+    references : Tensor, optional
+        (m, c, h, w), normalised: the distribution to compare with, best taken from the training data. Default: noise
+        with the data's mean and standard deviation.
+    sigma : float
+        Standard deviation of noise on the image, in units of the normalised input.
+    """
+    if n_samples < 1 or not sigma >= 0:
+        raise ValueError(f"GradientSHAP needs at least one sample and sigma >= 0, not {n_samples} and {sigma}")
+    generator = torch.Generator().manual_seed(seed)
+    pool = references_or_noise(references, images, generator)
+    ends = pool[torch.randint(len(pool), (n_samples,), generator=generator)]
+    alphas = torch.rand(n_samples, generator=generator).view(-1, 1, 1, 1)
+    noise = sigma * torch.randn(n_samples, *images.shape[1:], generator=generator) if sigma else None
+
+    def kernel(x, y, size):
+        total = torch.zeros_like(x)
+        for k in torch.arange(n_samples).split(max(1, size // len(x))):
+            reference, alpha = ends[k].to(x)[:, None], alphas[k].to(x)[:, None]
+            span = x - reference + (0 if noise is None else noise[k].to(x)[:, None])  # samples, images, c, h, w
+            points = (reference + alpha * span).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            scores = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
+            total += (torch.autograd.grad(scores.sum(), points)[0].view_as(span) * span).sum(0)
+        return total / n_samples
+
+    return kernel, n_samples
+
+
+@method("Lundberg and Lee 2017", forwards=10, backwards=10, stochastic=True, needs_modules=True)
+def deeplift_shap(model, images, seed, *, references: Tensor | None = None):
+    """Mean of DeepLIFT over references, (n, c, h, w), in logits; signed.
+
+    Their DeepExplainer. A map sums to the target's logit less its mean over references.
+
+    Parameters
+    ----------
+    references : Tensor, optional
+        (m, c, h, w), normalised, all of them used; best from the training data. Default: ten draws of noise with the
+        data's mean and standard deviation.
+    """
+    return over_references(model, references_or_noise(references, images, torch.Generator().manual_seed(seed)))

@@ -1,6 +1,6 @@
 """Averages, and variances, of a method's maps over noisy copies of the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -8,22 +8,21 @@ from torch import Tensor, nn
 
 from saliency_lib.attribution.gradients import input_gradient
 from saliency_lib.attribution.integrated import integrated_gradients
+from saliency_lib.attribution.method import composition
 from saliency_lib.inference import check, fitting
 from saliency_lib.runtime.seeds import INPUTS, derive
 
 SIGMA = 0.15  # of each image's range; Smilkov et al. and Bykov et al. name 10 to 20 %
 
 
-def check_samples(sigma: float, n_samples: int) -> None:
-    """Raise ValueError for noise on the input that is not finite or negative, or without samples."""
+def _checked(sigma: float, n_samples: int) -> None:
     if not 0 <= sigma < float("inf") or n_samples < 1:
         raise ValueError(f"noise needs a finite sigma >= 0 and at least one sample, not {sigma} and {n_samples}")
 
 
-def _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples):
+def _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size) -> Iterator[Tensor]:
     """Maps of the noisy copies, a few copies of all images at a time: (copies, n, c, h, w)."""
     check(model, images, targets, batch_size)
-    check_samples(sigma, n_samples)
     generator = torch.Generator().manual_seed(derive(seed, INPUTS))
     noise = torch.randn(n_samples, *images.shape[1:], generator=generator).to(images)
     flat = images.flatten(1)
@@ -47,76 +46,55 @@ def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 2
     sigma : float
         Standard deviation of the noise, as a share of each image's range (maximum less minimum).
     """
-    check_samples(sigma, n_samples)
+    _checked(sigma, n_samples)
 
     def smoothed(
         model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
     ) -> Tensor:
         if sigma == 0:
             return base(model, images, targets, seed=seed, batch_size=batch_size)
-        parts = _noisy_maps(base, model, images, targets, seed, batch_size, sigma, n_samples)
+        parts = _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size)
         return sum(maps.sum(0) for maps in parts) / n_samples
 
     return smoothed
 
 
-def smoothgrad(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    sigma: float = SIGMA,
-    n_samples: int = 25,
-) -> Tensor:
+@composition("Smilkov et al. 2017", forwards=25, backwards=25, stochastic=True)
+def smoothgrad(*, sigma: float = SIGMA, n_samples: int = 25):
     """Mean gradient of noisy copies, (n, c, h, w), logit per unit of normalised input; signed.
 
-    Smilkov et al. 2017; see :func:`smooth`.
+    Options are as in :func:`smooth`.
     """
-    return smooth(input_gradient, sigma, n_samples)(model, images, targets, seed=seed, batch_size=batch_size)
+    return smooth(input_gradient, sigma, n_samples)
 
 
-def smoothgrad_ig(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    sigma: float = SIGMA,
-    n_samples: int = 10,
-    n_steps: int = 20,
-) -> Tensor:
+@composition("Woerl et al. 2023, 4.3", forwards=200, backwards=200, stochastic=True)
+def smoothgrad_ig(*, sigma: float = SIGMA, n_samples: int = 10, n_steps: int = 20):
     """Mean integrated gradients of noisy copies, (n, c, h, w), in logits; signed.
 
-    Woerl et al. 2023, 4.3 ("SmoothGrad on top of Integrated Gradients"); samples and steps are ours.
+    "SmoothGrad on top of Integrated Gradients"; samples and steps are ours.
     """
-    base = partial(integrated_gradients, n_steps=n_steps)
-    return smooth(base, sigma, n_samples)(model, images, targets, seed=seed, batch_size=batch_size)
+    return smooth(partial(integrated_gradients, n_steps=n_steps), sigma, n_samples)
 
 
-def vargrad(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    *,
-    seed: int = 0,
-    batch_size: int | None = None,
-    sigma: float = SIGMA,
-    n_samples: int = 25,
-) -> Tensor:
+@composition("Adebayo et al. 2018", forwards=25, backwards=25, stochastic=True, signed=False)
+def vargrad(*, sigma: float = SIGMA, n_samples: int = 25):
     """Unbiased variance of the gradient over noisy copies, (n, c, h, w); never negative, which inflates its SNR.
 
-    Adebayo et al. 2018, who compare it with SmoothGrad.
+    They compare it with SmoothGrad, whose options it has.
     """
+    _checked(sigma, n_samples)
     if n_samples < 2:
         raise ValueError(f"a variance needs at least two samples, not {n_samples}")
-    n, mean, m2 = 0, 0.0, 0.0
-    for maps in _noisy_maps(input_gradient, model, images, targets, seed, batch_size, sigma, n_samples):
-        for sample in maps.double():  # Welford: no difference of large numbers
-            n += 1
-            delta = sample - mean
-            mean = mean + delta / n
-            m2 = m2 + delta * (sample - mean)
-    return (m2 / (n_samples - 1)).float()
+
+    def variance(model, images, targets, *, seed, batch_size):
+        n, mean, m2 = 0, 0.0, 0.0
+        for maps in _noisy_maps(input_gradient, sigma, n_samples, model, images, targets, seed, batch_size):
+            for sample in maps.double():  # Welford: no difference of large numbers
+                n += 1
+                delta = sample - mean
+                mean = mean + delta / n
+                m2 = m2 + delta * (sample - mean)
+        return (m2 / (n_samples - 1)).float()
+
+    return variance

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.registry import resolve
+from saliency_lib.attribution.method import resolve
 from saliency_lib.channels import abs_sum
 from saliency_lib.inference import check, fitting
 from saliency_lib.runtime.seeds import NUDGES, REDRAWS, derive

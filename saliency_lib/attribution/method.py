@@ -1,0 +1,181 @@
+"""A saliency method is one function, registered by a decorator that gives it the signature that all methods share.
+
+A new method is an idea: a function that draws what it draws, and returns the kernel that maps one batch::
+
+    @method("Simonyan et al. 2014", forwards=1, backwards=1)
+    def input_gradient(model, images, seed):
+        '''Gradients of the target's logit by the input, (n, c, h, w).'''
+
+        def kernel(x, y, size):
+            scores = model(x.requires_grad_()).gather(1, y[:, None])
+            return torch.autograd.grad(scores.sum(), x)[0]
+
+        return kernel
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+
+from torch import Tensor, nn
+
+from saliency_lib.inference import check, in_batches
+
+Kernel = Callable[[Tensor, Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method: the function, where it comes from, and what it costs.
+
+    Attributes
+    ----------
+    forwards, backwards : int
+        Passes per image with default options.
+    stochastic : bool
+        Whether the map depends on ``seed``.
+    signed : bool
+        Whether maps have both signs; non-negative maps inflate the SNR.
+    needs_modules : bool
+        Whether ReLUs (and, for DeepLIFT, all non-linearities) must be modules; the method raises where they are not.
+    """
+
+    function: Callable[..., Tensor]
+    citation: str
+    forwards: int
+    backwards: int
+    stochastic: bool = False
+    signed: bool = True
+    needs_modules: bool = False
+
+
+METHODS: dict[str, Method] = {}
+
+
+def composition(citation: str, **facts: int | bool) -> Callable:
+    """Register a method that is made of others: a function of options, by keyword, that returns a method.
+
+    Parameters
+    ----------
+    citation, facts
+        As in :class:`Method`, all but its function.
+
+    Returns
+    -------
+    callable
+        A decorator. It gives the public function ``f(model, images, targets, *, seed=0, batch_size=None)``, with the
+        options of the decorated one, and a docstring that ends the first paragraph with source and cost.
+    """
+
+    def register(build: Callable) -> Callable[..., Tensor]:
+        @wraps(build)
+        def public(model, images, targets, *, seed=0, batch_size=None, **options):
+            return build(**options)(model, images, targets, seed=seed, batch_size=batch_size)
+
+        METHODS[build.__name__] = entry = Method(public, citation, **facts)
+        options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        shared = inspect.signature(_every)
+        public.__signature__ = shared.replace(parameters=[*shared.parameters.values(), *options])
+        public.__doc__ = _documented(inspect.getdoc(build) or "", entry)
+        return public
+
+    return register
+
+
+def method(citation: str, **facts: int | bool) -> Callable:
+    """Register a method that is an idea ``idea(model, images, seed, *, options) -> kernel``.
+
+    ``kernel(x, y, size)`` gives maps of one batch as :func:`saliency_lib.inference.in_batches` wants it. An idea that
+    sends each image through the model in several versions returns ``(kernel, copies)``. The input is checked before the
+    idea draws; ``function.kernel`` of what is registered is the idea, for other ideas to use.
+
+    Parameters
+    ----------
+    citation, facts
+        As in :class:`Method`, all but its function.
+    """
+
+    def register(idea: Callable[..., Kernel | tuple[Kernel, int]]) -> Callable[..., Tensor]:
+        @wraps(idea)
+        def build(**options):
+            def maps(model, images, targets, *, seed, batch_size):
+                check(model, images, targets, batch_size)
+                made = idea(model, images, seed, **options)
+                kernel, copies = made if isinstance(made, tuple) else (made, 1)
+                return in_batches(kernel, model, images, targets, batch_size, copies)
+
+            return maps
+
+        public = composition(citation, **facts)(build)
+        public.kernel = idea
+        return public
+
+    return register
+
+
+def _every(
+    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
+) -> Tensor:
+    """What all methods have in common."""
+
+
+def _documented(text: str, entry: Method) -> str:
+    """A docstring with source, cost and a word on the shared arguments after its first paragraph."""
+    summary, _, rest = text.partition("\n\n")
+    passes = f"{entry.forwards} forward and {entry.backwards} backward passes per image"
+    shared = "``model``, ``images``, ``targets``, ``seed`` and ``batch_size`` are as in"
+    drawn = "" if entry.stochastic else "Nothing is drawn from ``seed``. "
+    facts = f"{entry.citation}. By default {passes}. {drawn}{shared} :func:`saliency_lib.attribution.attribute`."
+    return "\n\n".join(filter(None, (summary, textwrap.fill(facts, 116), rest)))
+
+
+def resolve(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function of a method's name, or the function itself; ValueError for an unknown name or no function."""
+    if callable(method):
+        return method
+    if not isinstance(method, str):
+        raise ValueError(
+            f"a method is a name or a function, not {type(method).__name__}; METHODS[name].function is one"
+        )
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; one of {sorted(METHODS)}")
+    return METHODS[method].function
+
+
+def attribute(
+    method: str | Callable[..., Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    seed: int = 0,
+    batch_size: int | None = None,
+    layer: str | None = None,
+) -> Tensor:
+    """Maps, (n, c, h, w) float32, by a method of ``METHODS`` or any function of the same signature.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In eval mode; gives logits, (n, classes).
+    images, targets : Tensor
+        (n, c, h, w), normalised, and the classes to explain, (n,) int64.
+    seed : int
+        What a stochastic method draws from; not negative.
+    batch_size : int, optional
+        Images per pass; default: from the free memory. It changes no map, but for rounding.
+    layer : str, optional
+        For methods that explain a layer, as :func:`gradcam` does; default: the method's own.
+
+    Raises
+    ------
+    ValueError
+        For an unknown method, a model in training mode, other shapes or types, and all that the methods raise.
+    """
+    method = resolve(method)
+    if layer is not None:
+        if "layer" not in inspect.signature(method).parameters:
+            raise ValueError(f"{getattr(method, '__name__', method)} explains the input, not a layer; leave layer out")
+        method = partial(method, layer=layer)
+    return method(model, images, targets, seed=seed, batch_size=batch_size)
