@@ -71,8 +71,9 @@ def test_signed_maps_are_centred_at_zero():
 
 
 def test_every_method_has_a_colour_of_its_own():
-    assert set(plotting.METHOD_COLOURS) == set(METHODS)
-    assert len(set(plotting.METHOD_COLOURS.values())) == len(METHODS)
+    assert len({plotting.METHOD_COLOURS[name] for name in METHODS}) == len(METHODS)
+    with pytest.raises(KeyError):
+        plotting.METHOD_COLOURS["no method"]
 
 
 def test_bands_leave_out_unbounded_intervals():

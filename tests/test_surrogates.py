@@ -7,15 +7,14 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from captum._utils.models.linear_model import SkLearnLasso, SkLearnRidge
+from captum._utils.models.linear_model import SkLearnRidge
 from conftest import as_it_comes, batch, tiny_net
 from scipy.stats import spearmanr
 from torch import nn
 
 from saliency_lib import attribution, data
-from saliency_lib.attribution import lime_shap, superpixels
-from saliency_lib.attribution.lime_shap import draw_coalitions
-from saliency_lib.attribution.superpixels import superpixels as segment
+from saliency_lib.attribution import lime_shap
+from saliency_lib.attribution.lime_shap import draw_coalitions, superpixels
 
 NETS = [("resnet_small", None), ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch")]
 
@@ -27,7 +26,7 @@ def pictures():
 
 
 def per_segment(maps, image, n_segments):
-    segments = segment(image, n_segments)
+    segments = superpixels(image, n_segments)
     return np.array([float(maps[0][segments == k][0]) for k in range(int(segments.max()) + 1)])
 
 
@@ -41,34 +40,26 @@ def replay(masks):
     return next_mask
 
 
-@pytest.mark.parametrize("solver", ["ridge", "lasso"])
 @pytest.mark.parametrize("name,norm", NETS)
-def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver, name, norm):
+def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, name, norm, monkeypatch):
     net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 100
-    alpha = 1.0 if solver == "ridge" else 1e-5
+    original, seen = lime_shap.fit_lime, {}
+
+    def spy(masks, logits):
+        seen["masks"] = masks
+        return original(masks, logits)
+
+    monkeypatch.setattr(lime_shap, "fit_lime", spy)
     for image, target in zip(x, y):
-        segments = segment(image, 20)
-        k, seen = int(segments.max()) + 1, {}
-        original = lime_shap.fit_lime
-
-        def spy(masks, *args, original=original, seen=seen):
-            seen["masks"] = masks
-            return original(masks, *args)
-
-        lime_shap.fit_lime = spy
-        try:
-            maps = attribution.lime(
-                net, image[None], target[None], n_samples=n, n_segments=20, solver=solver, alpha=alpha
-            )
-        finally:
-            lime_shap.fit_lime = original
+        segments = superpixels(image, 20)
+        k = int(segments.max()) + 1
+        maps = attribution.lime(net, image[None], target[None], n_samples=n, n_segments=20)
 
         def weight(_input, _perturbed, mask, **_options):
             shown = mask.sum().item()
             return math.sqrt(math.exp(-((1 - shown / math.sqrt(max(shown, 1) * mask.numel())) ** 2) / 0.25**2))
 
-        linear = SkLearnRidge(alpha=alpha) if solver == "ridge" else SkLearnLasso(alpha=alpha)
-        captums = captum.attr.Lime(net, linear, weight, replay(seen["masks"]))
+        captums = captum.attr.Lime(net, SkLearnRidge(alpha=1.0), weight, replay(seen["masks"]))
         with as_it_comes():
             theirs = captums.attribute(
                 image[None], target=target, feature_mask=segments[None, None], n_samples=n,
@@ -84,7 +75,7 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, solver,
 def test_kernel_shap_is_captums_with_the_same_superpixels_and_samples(pictures, name, norm):
     net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 202
     for image, target in zip(x, y):
-        segments = segment(image, 20)
+        segments = superpixels(image, 20)
         k = int(segments.max()) + 1
         masks, weights = draw_coalitions(k, n, seed=3)
         assert len(masks) == n and (weights == 1).all()
@@ -133,7 +124,7 @@ def test_kernel_shap_of_six_superpixels_is_exact(monkeypatch):
 
 def test_sampled_coalitions_come_near_the_exact_values(pictures):
     net, (x, y) = tiny_net(size=32), (pictures[0][:1], pictures[1][:1])
-    k = int(segment(x[0], 16).max()) + 1
+    k = int(superpixels(x[0], 16).max()) + 1
     assert 8 < k < 14
     exact = attribution.kernel_shap(net, x, y, n_samples=2**k, n_segments=16)
     errors = []
@@ -162,25 +153,26 @@ def test_sizes_of_coalitions_follow_the_shapley_kernel():
     np.testing.assert_allclose(found, chance / chance.sum(), atol=4 * np.sqrt(0.25 / (n / 2)))
 
 
-def test_a_linear_model_gives_its_own_contributions(pictures):
+def test_a_linear_model_gives_its_own_contributions(pictures, monkeypatch):
     """For a linear network, LIME without penalty and KernelSHAP both give each superpixel's part of the logit."""
+    monkeypatch.setattr(lime_shap, "PENALTY", 1e-9)
     x, y = pictures[0][:2], pictures[1][:2]
     net = tiny_net(name="mlp", activation="none", size=32)
     weight = attribution.input_gradient(net, x, y)
     for image, target, w in zip(x, y, weight):
-        segments = segment(image, 12)
+        segments = superpixels(image, 12)
         parts = np.array([float((w * image)[:, segments == k].sum()) for k in range(int(segments.max()) + 1)])
         for maps in (
             attribution.kernel_shap(net, image[None], target[None], n_samples=200, n_segments=12),
-            attribution.lime(net, image[None], target[None], n_samples=200, n_segments=12, alpha=1e-9),
+            attribution.lime(net, image[None], target[None], n_samples=200, n_segments=12),
         ):
             np.testing.assert_allclose(per_segment(maps[0], image, 12), parts, rtol=1e-2, atol=1e-4)
 
 
 def test_superpixels_are_made_once_per_image_and_shared(pictures, monkeypatch):
-    superpixels._cache.clear()
-    calls, slic = [], superpixels.slic
-    monkeypatch.setattr(superpixels, "slic", lambda *args, **options: calls.append(1) or slic(*args, **options))
+    lime_shap._segments.clear()
+    calls, slic = [], lime_shap.slic
+    monkeypatch.setattr(lime_shap, "slic", lambda *args, **options: calls.append(1) or slic(*args, **options))
     x, y = pictures
     for seed in range(3):
         net = tiny_net(seed, size=32)
@@ -193,11 +185,11 @@ def test_superpixels_are_made_once_per_image_and_shared(pictures, monkeypatch):
 def test_superpixels_cover_the_image_and_are_forgotten_in_time(channels, monkeypatch):
     x = batch(3, 32)[0][:, :channels]
     for image in (*x, torch.zeros(channels, 32, 32)):
-        labels = segment(image, 16)
+        labels = superpixels(image, 16)
         assert labels.shape == (32, 32) and labels.unique().tolist() == list(range(int(labels.max()) + 1))
-    monkeypatch.setattr(superpixels, "KEPT", 2 * 32**2)
-    segment(x[0] + 1, 16)
-    assert len(superpixels._cache) == 2
+    monkeypatch.setattr(lime_shap, "KEPT", 2 * 32**2)
+    superpixels(x[0] + 1, 16)
+    assert len(lime_shap._segments) == 2
 
 
 def test_one_superpixel_takes_all(monkeypatch):

@@ -21,6 +21,7 @@ import torch
 from IPython.display import HTML, Image, display
 from torch import Tensor
 
+from saliency_lib.attribution import METHODS
 from saliency_lib.book import profiles
 from saliency_lib.channels import total
 from saliency_lib.ensembles import EnsembleSpec
@@ -29,13 +30,25 @@ from saliency_lib.runtime.store import atomic, figures_root
 
 SIGNED = "RdBu_r"  # diverging and colour-blind-safe; white is zero
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.15"
-METHOD_COLOURS = {  # the same in every figure; one hue per family
+
+
+class _Colours(dict):
+    """Colours of methods, by name; one that is not given is made, of a hue far from those made before."""
+
+    def __missing__(self, name: str) -> str:
+        made = [known for known in METHODS if known not in self]
+        if name not in made:
+            raise KeyError(name)
+        return matplotlib.colors.to_hex(matplotlib.colors.hsv_to_rgb((0.618 * made.index(name) % 1, 0.45, 0.8)))
+
+
+METHOD_COLOURS = _Colours({  # the same in every figure; one hue per family
     "input_gradient": BLUE, "probability_gradient": ORANGE, "gradient_x_input": "#4F9BD0",
     "integrated_gradients": SKY, "smoothgrad": "#003F66", "smoothgrad_ig": "#2F7E9E", "vargrad": "0.55",
     "deeplift": GREEN, "gradient_shap": "#66C2A5", "deeplift_shap": "#006B4E", "kernel_shap": "#8FBF3F",
     "lime": YELLOW, "gradcam": "#B2182B", "guided_backprop": PINK, "guided_gradcam": "#8E4585",
     "occlusion": "#A6761D", "rise": "#6B4A12",
-}  # fmt: skip
+})  # fmt: skip
 CLASS_COLOURS = seaborn.color_palette("colorblind", 10)
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "matplotlib", "saliency-companion")
 

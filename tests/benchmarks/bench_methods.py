@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from saliency_lib import attribution, data, models
 from saliency_lib.attribution import METHODS, layers
-from saliency_lib.attribution.superpixels import superpixels
+from saliency_lib.attribution.lime_shap import superpixels
 from saliency_lib.runtime.seeds import seeded
 
 BATCH, ROUNDS = 128, 5  # the batch size that is fastest for bare passes of resnet18 at 32 pixels on two cores
