@@ -172,7 +172,7 @@ def test_profiles_that_are_off(content, message, tmp_path, monkeypatch):
     path = tmp_path / "bad.yaml"
     path.write_bytes(content.encode(errors="surrogateescape"))
     read = profiles._read
-    monkeypatch.setattr(profiles, "_read", lambda _: read(path))
+    monkeypatch.setattr(profiles, "_read", lambda _: read(tmp_path / "bad"))
     with pytest.raises(ValueError, match=message):
         profiles.load("bad")
 
