@@ -1,15 +1,24 @@
 """``build``: every network by name, with its own normalisation unless another is asked for."""
 
 import re
+from functools import partial
 
 from torch import nn
 
 from saliency_lib.models import convnets, resnets
 from saliency_lib.models.blocks import ACTIVATIONS, NORMS
 
-RESNETS = (*resnets.LAYERS, "resnet_small", "resnet9")
-PLAIN = ("vgg11", "vgg16", "vgg19", "lenet", "mlp", "cnn")
-NAMES = (*RESNETS, *PLAIN)
+# Each is called with the numbers of classes and channels, the size of the pictures, a norm and an activation.
+BUILDERS = {
+    **{name: partial(resnets.torchvision_resnet, name) for name in resnets.LAYERS},
+    "resnet_small": resnets.ResNetSmall,
+    "resnet9": resnets.ResNet9,
+    **{name: partial(convnets.vgg, name) for name in ("vgg11", "vgg16", "vgg19")},
+    "lenet": convnets.lenet,
+    "mlp": convnets.mlp,
+    "cnn": convnets.cnn,
+}
+NAMES = tuple(BUILDERS)
 CONVNET = re.compile(r"convnet-w(\d+)-d(\d+)-(none|max|avg)")
 
 
@@ -34,35 +43,21 @@ def build(
     -------
     nn.Module
         Maps (n, in_channels, size, size) to logits (n, num_classes).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, norm or activation, and pictures that are too small for the network.
     """
-    norm = norm or ("batch" if name in RESNETS else "none")
+    norm = norm or ("batch" if name.startswith("resnet") else "none")
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}; one of {sorted(NORMS)}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; one of {sorted(ACTIVATIONS)}")
-    layer, act = NORMS[norm], ACTIVATIONS[activation]
-    if norm == "instance" and name in resnets.LAYERS and size <= 32:
-        raise ValueError(
-            f"{name} at {size} pixels ends in a 1x1 map, which instance normalisation cannot normalise; "
-            "use resnet_small or larger pictures"
-        )
     if match := CONVNET.fullmatch(name):
-        width, depth = int(match[1]), int(match[2])
-        if width < 1 or depth < 1:
-            raise ValueError(f"{name!r} needs a width and a depth of at least 1")
-        return convnets.convnet(width, depth, match[3], num_classes, in_channels, size, layer, act)
-    if name in resnets.LAYERS:
-        return resnets.torchvision_resnet(name, num_classes, in_channels, layer, act)
-    if name == "resnet_small":
-        return resnets.ResNetSmall(num_classes, in_channels, layer, act)
-    if name == "resnet9":
-        return resnets.ResNet9(num_classes, in_channels, layer, act)
-    if name.startswith("vgg") and name in PLAIN:
-        return convnets.vgg(name, num_classes, in_channels, layer, act)
-    if name == "mlp":
-        return convnets.mlp(num_classes, in_channels, size, act)
-    if name in ("lenet", "cnn"):
-        if size < 16:
-            raise ValueError(f"{name} needs pictures of at least 16 pixels, not {size}")
-        return getattr(convnets, name)(num_classes, in_channels, size, layer, act)
-    raise ValueError(f"unknown network {name!r}; one of {sorted(NAMES)}, or convnet-w16-d2-max")
+        builder = partial(convnets.convnet, int(match[1]), int(match[2]), match[3])
+    elif name in BUILDERS:
+        builder = BUILDERS[name]
+    else:
+        raise ValueError(f"unknown network {name!r}; one of {sorted(NAMES)}, or convnet-w16-d2-max")
+    return builder(num_classes, in_channels, size, NORMS[norm], ACTIVATIONS[activation])

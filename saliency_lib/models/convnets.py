@@ -6,7 +6,7 @@ from torch import nn
 from saliency_lib.models.blocks import he_init, in_channels
 
 
-def vgg(name: str, num_classes: int, channels: int, norm, activation) -> nn.Module:
+def vgg(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """torchvision's vgg11/16/19 (Simonyan and Zisserman 2014), without normalisation unless ``norm`` gives one."""
     model = getattr(torchvision.models, f"{name}_bn")(num_classes=num_classes)
     for sequence in (model.features, model.classifier):
@@ -23,20 +23,25 @@ def vgg(name: str, num_classes: int, channels: int, norm, activation) -> nn.Modu
     return model
 
 
+def _conv(old: int, new: int, kernel: int, padding: int, norm, activation, pool=None) -> list[nn.Module]:
+    """A convolution, its norm and activation, and pooling by two."""
+    return [nn.Conv2d(old, new, kernel, padding=padding), norm(new), activation(), *([pool(2)] if pool else [])]
+
+
+def _at_least(pixels: int, size: int) -> None:
+    if size < pixels:
+        raise ValueError(f"this network needs pictures of at least {pixels} pixels, not {size}")
+
+
 def lenet(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with max pooling; 28-pixel pictures are padded to 32."""
-    side = (size + (4 if size == 28 else 0) - 4) // 2
-    side = (side - 4) // 2
+    _at_least(16, size)
+    padding = 2 if size == 28 else 0
+    side = ((size + 2 * padding - 4) // 2 - 4) // 2
     return he_init(
         nn.Sequential(
-            nn.Conv2d(channels, 6, 5, padding=2 if size == 28 else 0),
-            norm(6),
-            activation(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, 5),
-            norm(16),
-            activation(),
-            nn.MaxPool2d(2),
+            *_conv(channels, 6, 5, padding, norm, activation, nn.MaxPool2d),
+            *_conv(6, 16, 5, 0, norm, activation, nn.MaxPool2d),
             nn.Flatten(),
             nn.Linear(16 * side**2, 120),
             activation(),
@@ -47,8 +52,8 @@ def lenet(num_classes: int, channels: int, size: int, norm, activation) -> nn.Mo
     )
 
 
-def mlp(num_classes: int, channels: int, size: int, activation) -> nn.Module:
-    """The multi-layer perceptron of Adebayo et al. 2018: 2500, 1500 and 500 units."""
+def mlp(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
+    """The multi-layer perceptron of Adebayo et al. 2018: 2500, 1500 and 500 units; without any norm."""
     widths, layers = [channels * size**2, 2500, 1500, 500], [nn.Flatten()]
     for old, new in zip(widths, widths[1:]):
         layers += [nn.Linear(old, new), activation()]
@@ -57,16 +62,11 @@ def mlp(num_classes: int, channels: int, size: int, activation) -> nn.Module:
 
 def cnn(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """The CNN of Adebayo et al. 2018: conv 5x5 32, pool, conv 5x5 64, pool, 1024 units."""
+    _at_least(16, size)
     return he_init(
         nn.Sequential(
-            nn.Conv2d(channels, 32, 5, padding=2),
-            norm(32),
-            activation(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 5, padding=2),
-            norm(64),
-            activation(),
-            nn.MaxPool2d(2),
+            *_conv(channels, 32, 5, 2, norm, activation, nn.MaxPool2d),
+            *_conv(32, 64, 5, 2, norm, activation, nn.MaxPool2d),
             nn.Flatten(),
             nn.Linear(64 * (size // 4) ** 2, 1024),
             activation(),
@@ -82,15 +82,15 @@ def convnet(
 
     The paper gives the width of the first layer; ours is the same in all layers.
     """
-    layers, side = [], size
-    for old in [channels] + [width] * (depth - 1):
-        layers += [nn.Conv2d(old, width, 3, padding=1), norm(width), activation()]
-        if pool != "none":
-            layers.append({"max": nn.MaxPool2d, "avg": nn.AvgPool2d}[pool](2))
-            side //= 2
+    if width < 1 or depth < 1:
+        raise ValueError(f"a convnet needs a width and a depth of at least 1, not {width} and {depth}")
+    side = size if pool == "none" else size >> depth
     if side < 1:
         raise ValueError(
             f"depth {depth} with {pool} pooling leaves nothing of {size}-pixel pictures; "
             f"use at most {size.bit_length() - 1} layers"
         )
+    layers, pooling = [], {"none": None, "max": nn.MaxPool2d, "avg": nn.AvgPool2d}[pool]
+    for old in [channels] + [width] * (depth - 1):
+        layers += _conv(old, width, 3, 1, norm, activation, pooling)
     return he_init(nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side**2, num_classes)))

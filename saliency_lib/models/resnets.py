@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from saliency_lib.models.blocks import he_init, in_channels
+from saliency_lib.models.blocks import NORMS, he_init, in_channels
 
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -35,8 +35,13 @@ def _activate(block: nn.Module, activation) -> None:
         block.relu3 = activation()
 
 
-def torchvision_resnet(name: str, num_classes: int, channels: int, norm, activation) -> nn.Module:
+def torchvision_resnet(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """resnet18/34/50/101 (He et al. 2016) as torchvision builds them; ImageNet state dicts load unchanged."""
+    if norm is NORMS["instance"] and size <= 32:
+        raise ValueError(
+            f"{name} at {size} pixels ends in a 1x1 map, which instance normalisation cannot normalise; "
+            "use resnet_small or larger pictures"
+        )
     block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
     model = resnet.ResNet(block, LAYERS[name], num_classes=num_classes, norm_layer=norm)
     model.relu = activation()
@@ -49,24 +54,22 @@ def torchvision_resnet(name: str, num_classes: int, channels: int, norm, activat
 
 
 class ResNetSmall(nn.Module):
-    """A residual network for 32-pixel pictures, 0.3 million parameters at width 16.
+    """A residual network for 32-pixel pictures, 0.3 million parameters.
 
     Stride-2 stem, then four stages of one block each, ``layer1`` to ``layer4``; at 32 px their maps are 16, 16, 8
     and 4 pixels wide, so that GradCAM of the last stage is a map and not one number.
     """
 
-    def __init__(self, num_classes: int, channels: int, norm, activation, width: int = 16):
+    def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False)
-        self.bn1, self.relu = norm(width), activation()
-        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        widths = [16, 16, 32, 64, 128]
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, stride=2, padding=1, bias=False)
+        self.bn1, self.relu = norm(widths[0]), activation()
         for stage, stride in enumerate((1, 1, 2, 2)):
             old, new = widths[stage : stage + 2]
-            shortcut = (
-                None
-                if old == new and stride == 1
-                else nn.Sequential(nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
-            )
+            shortcut = None
+            if (old, stride) != (new, 1):
+                shortcut = nn.Sequential(nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
             block = BasicBlock(old, new, stride, shortcut, norm_layer=norm)
             _activate(block, activation)
             setattr(self, f"layer{stage + 1}", nn.Sequential(block))
@@ -93,7 +96,7 @@ class ResNet9(nn.Module):
 
     stages = ("prep", "res1", "layer2", "res3")
 
-    def __init__(self, num_classes: int, channels: int, norm, activation):
+    def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
 
         def conv(old: int, new: int, pool: bool = False) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Plain networks of one architecture side by side, as one network of grouped convolutions."""
+"""Networks of one architecture side by side, as one network of grouped convolutions."""
 
 import copy
 from collections.abc import Sequence
