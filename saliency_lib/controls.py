@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from saliency_lib import snr
 from saliency_lib.estimates import Replicates, replicates
-from saliency_lib.runtime import executors
 from saliency_lib.runtime.seeds import derive
 from saliency_lib.similarity import ssim, ssim_of_pairs, with_the_others
 from saliency_lib.snr import Measurement, measure_maps
@@ -115,27 +114,19 @@ def measure(
     resample : bool
         Take all maps a second time from other seeds, to tell the method's own sampling from training.
     executor : str
-        Where the parts are computed, a task each, as in :func:`saliency_lib.runtime.executors.get`.
+        Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
     if len(images) < len(ensemble):
         raise ValueError(f"{len(ensemble)} members need as many different images, not {len(images)}")
     chunk = max(len(ensemble), CHUNK_VALUES // (len(ensemble) * images[0].numel()))
     count = max(1, len(images) // chunk)  # each chunk at least as large, so that it has an image for every member
-    seeds = [seed, derive(seed, AGAIN)] if resample else [seed]
-    items = [
-        (int(rows[0]), images[rows], targets[rows], seeds, derive(seed, SHIFT, int(rows[0])))
-        for rows in torch.arange(len(images)).tensor_split(count)
-    ]
-    task = partial(_part, method, ensemble, batch_size)
-    found = {item[0]: part for item, part in executors.get(executor).map(task, items, images.device.type)}
-    return _joined([found[item[0]] for item in items], [len(item[1]) for item in items])
-
-
-def _part(method, ensemble, batch_size, item: tuple) -> Controlled:
-    """Of some of the images."""
-    _, images, targets, seeds, shifting = item
-    drawn = [snr.member_maps(method, ensemble, images, targets, seed=s, batch_size=batch_size) for s in seeds]
-    return of_maps(*drawn, seed=shifting)
+    chunks, parts = torch.arange(len(images)).tensor_split(count), []
+    where = {"batch_size": batch_size, "executor": executor}
+    for rows in chunks:
+        seeds = [seed, derive(seed, AGAIN)] if resample else [seed]
+        drawn = (snr.member_maps(method, ensemble, images[rows], targets[rows], seed=s, **where) for s in seeds)
+        parts.append(of_maps(*drawn, seed=derive(seed, SHIFT, int(rows[0]))))
+    return _joined(parts, [len(rows) for rows in chunks])
 
 
 def of_maps(maps: Tensor, again: Tensor | None = None, *, seed: int = 0) -> Controlled:

@@ -6,17 +6,16 @@ E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sq
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from saliency_lib import attribution
 from saliency_lib.estimates import Estimate, Replicates, groups
-from saliency_lib.runtime import executors
-from saliency_lib.runtime.executors.base import in_order
+from saliency_lib.runtime import parallel
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import derive
 
@@ -39,16 +38,16 @@ class Moments:
 
     def update(self, maps: Tensor) -> "Moments":
         """Add one member's maps, (images, c, h, w); raises ValueError if the shape differs from the others'."""
-        self._check(maps)
-        self.n, delta = self.n + 1, maps.detach().double() - self.mean
-        self.mean = self.mean + delta / self.n
-        self.m2 = self.m2 + delta.mul_(maps.detach() - self.mean)
-        return self
+        one = Moments()
+        one.n, one.mean = 1, maps.detach().double()
+        return self.merge(one)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Add the members that ``other`` has seen; ``other`` stays as it is."""
+        """Add the members that ``other`` has seen; ``other`` stays as it is; raises ValueError as :meth:`update`."""
+        if self.n and other.n and self.mean.shape != other.mean.shape:
+            ours, theirs = tuple(self.mean.shape), tuple(other.mean.shape)
+            raise ValueError(f"maps of shape {theirs} do not go with those of {ours}")
         if other.n:
-            self._check(other.mean)
             total, delta = self.n + other.n, other.mean - self.mean
             self.m2 = self.m2 + other.m2 + delta**2 * (self.n * other.n / total)
             self.mean, self.n = self.mean + delta * (other.n / total), total
@@ -63,10 +62,6 @@ class Moments:
             delta = part.mean - rest.mean
             rest.m2 = (self.m2 - part.m2 - delta**2 * (part.n * rest.n / self.n)).clamp(min=0)
         return rest
-
-    def _check(self, maps: Tensor) -> None:
-        if self.n and maps.shape != self.mean.shape:
-            raise ValueError(f"maps of shape {tuple(maps.shape)} do not go with those of {tuple(self.mean.shape)}")
 
     @property
     def variance(self) -> Tensor:
@@ -133,10 +128,8 @@ def members_needed(snr1: float, goal: float) -> int:
 
 
 def plugin_mean(p: Powers) -> float:
-    """The statistic of the paper's tables: mean over images of the plug-in SNR.
-
-    Like all means here it leaves out images whose maps are zero in all networks; without others it is no number.
-    """
+    """The statistic of the paper's tables, mean over images of the plug-in SNR; images whose maps are zero in all
+    networks are left out, as in all means here, and without others it is no number."""
     return snr(p).nanmean().item()
 
 
@@ -189,16 +182,14 @@ def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
     n = len(maps) if n is None else n
     if n < 2:
         raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
-    left_out = groups(n)
-    parts = [Moments() for _ in left_out or [range(n)]]
-    part_of = {i: part for group, part in zip(left_out or [range(n)], parts) for i in group}
-    for i, member in enumerate(maps):
-        part_of[i].update(member)
-    total = Moments()
-    for part in parts:
-        total.merge(part)
-    without = tuple(powers(total.without(part)) for part in parts if left_out)
-    return Measurement(powers(total), without, tuple(map(len, left_out)))
+    parts = [(group, Moments()) for group in groups(n) or [range(n)]]
+    moments_of = {k: moments for group, moments in parts for k in group}
+    for k, of_member in enumerate(maps):
+        moments_of[k].update(of_member)
+    total = reduce(Moments.merge, (moments for _, moments in parts), Moments())
+    left_out = [moments for _, moments in parts if moments.n < n]
+    without = tuple(powers(total.without(moments)) for moments in left_out)
+    return Measurement(powers(total), without, tuple(moments.n for moments in left_out))
 
 
 def measure(
@@ -225,21 +216,25 @@ def measure(
     seed : int
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
     executor : str
-        Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.executors.get`.
+        Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
-    n, execute = len(ensemble), executors.get(executor)
     chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
     parts = []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
-        rows = slice(start, start + chunk)
-        some = images[rows].clone(), targets[rows].clone()  # a slice would take all images with it to a worker
-        pairs = execute.map(partial(_maps, method, ensemble, *some, seed, batch_size), range(n), images.device.type)
-        parts.append(measure_maps((maps for _, maps in in_order(pairs, range(n))), n))
+        some = slice(start, start + chunk)
+        maps = _streamed(method, ensemble, images[some], targets[some], seed, batch_size, executor)
+        parts.append(measure_maps(maps, len(ensemble)))
     return joined(parts)
 
 
-def _maps(method, ensemble, images, targets, seed: int, batch_size: int | None, member: int) -> Tensor:
-    return attribution.attribute(method, ensemble[member], images, targets, derive(seed, member), batch_size)
+def _streamed(method, ensemble, images, targets, seed: int, batch_size: int | None, executor: str) -> Iterator[Tensor]:
+    """Every member's maps, in their order; a member is loaded when its turn has come."""
+    images, targets = images.clone(), targets.clone()  # a slice would take all images with it to a worker
+
+    def maps(member: tuple[int, nn.Module]) -> Tensor:
+        return attribution.attribute(method, member[1], images, targets, derive(seed, member[0]), batch_size)
+
+    return parallel.ordered(maps, enumerate(ensemble), executor, images.device.type)
 
 
 def joined(parts: Sequence[Measurement]) -> Measurement:
@@ -259,7 +254,7 @@ def member_maps(
     *,
     seed: int = 0,
     batch_size: int | None = None,
+    executor: str = "serial",
 ) -> Tensor:
-    """All members' maps, (members, n, c, h, w); a stochastic method draws anew for every member."""
-    members = range(len(ensemble))
-    return torch.stack([_maps(method, ensemble, images, targets, seed, batch_size, member) for member in members])
+    """All members' maps, (members, n, c, h, w), computed as in :func:`measure`."""
+    return torch.stack(list(_streamed(method, ensemble, images, targets, seed, batch_size, executor)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from saliency_lib.data import ImageData
 from saliency_lib.inference import accuracy
+from saliency_lib.models.catalogue import CONVNET
 from saliency_lib.models.stacked import Stacked
 from saliency_lib.runtime.seeds import seeded
 
@@ -19,6 +20,9 @@ DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False}, "cuda": {"
 # Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
 MAX_LR = {"convnet": 1e-2, "lenet": 3e-3, "cnn": 3e-3, "mlp": 3e-4, "vgg11": 3e-4, "vgg16": 3e-4, "vgg19": 3e-4}
 DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
+# What :func:`fastest` chooses is what won in tests/benchmarks/joint_training.csv, for batches of 128.
+TOGETHER = 8  # members that are trained side by side, where that pays
+WIDEST = {(True, True): 16, (True, False): 4, (False, True): 4, (False, False): 0}  # by (small pictures, pooling)
 
 
 def default_device() -> str:
@@ -79,6 +83,33 @@ class Recipe:
 def max_lr(model_name: str) -> float:
     """Peak learning rate for Adam one-cycle: 0.01 for residual networks, that of the sweep for the others."""
     return MAX_LR.get(model_name.split("-")[0], DEFAULT_LR)
+
+
+def fastest(model: str, size: int, device: str | None = None) -> dict:
+    """Options of :class:`Recipe` with which convnets train fastest, a process on each core.
+
+    On a CPU, grouped convolutions win for a few channels, the more the smaller the pictures; channels last wins
+    wherever there is pooling, and else for a few channels of larger pictures in several layers. On a GPU nothing was
+    measured: the recipe's defaults.
+
+    Parameters
+    ----------
+    model : str
+        ``convnet-w16-d2-max`` or the like.
+    size : int
+        Side of the pictures in pixels.
+    device : str, optional
+        Default: the GPU where there is one.
+    """
+    device, match = device or default_device(), CONVNET.fullmatch(model)
+    if not match:
+        raise ValueError(f"only convnets were measured, such as convnet-w16-d2-max, not {model!r}")
+    if device != "cpu":
+        return {"device": device}
+    width, depth, pool = match.groups()
+    width, small, pooled = int(width), size <= 16, pool != "none"
+    last = pooled or (not small and width <= 8 and int(depth) > 1)
+    return {"device": device, "channels_last": last, "together": TOGETHER if width <= WIDEST[small, pooled] else 1}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_net
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_lib import attribution, snr
+from saliency_lib.estimates import Replicates, exponential, together
 from saliency_lib.snr import Moments
 
 
@@ -189,3 +191,35 @@ def test_a_published_number_loses_what_noise_adds():
     maps = torch.randn(30, 400, 1, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.4
     powers = snr.measure_maps(maps).value
     assert snr.debiased_number(snr.plugin_mean(powers), 30) == pytest.approx(snr.debiased_mean(powers), rel=0.02)
+
+
+def replicated(ratio, jitter=0.0, members=8, seed=0):
+    """Replicates of a known squared SNR that scatter around it."""
+    scatter = np.random.default_rng(seed).normal(0, jitter, members)
+    return Replicates(ratio**2, tuple(ratio**2 * np.exp(scatter)), (1,) * members)
+
+
+def relative(powers, above, below):
+    """Of networks' SNR, as notebook 04 has it."""
+    return exponential(together(powers).estimate(lambda p: snr.log_mean(p, above) - snr.log_mean(p, below)))
+
+
+def test_ratios_of_known_powers():
+    powers = {name: replicated(value) for name, value in {"a": 2.0, "b": 8.0, "c": 1.0, "d": 2.0}.items()}
+    assert relative(powers, "ab", "cd") == pytest.approx((math.sqrt(8),) * 3)
+    assert snr.log_mean({"a": 4.0, "b": 64.0}, "ab") == pytest.approx(math.log(4))
+
+
+def test_the_interval_of_a_ratio_is_the_jackknife_of_its_logarithm():
+    powers = {"a": replicated(2.0, 0.1, seed=1), "b": replicated(1.0, 0.1, seed=2)}
+    value, low, high = relative(powers, "a", "b")
+    logs = np.log(np.divide(powers["a"].without, powers["b"].without)) / 2
+    pseudo = 8 * math.log(2) - 7 * logs
+    half = 2.3646 * math.sqrt(np.sum((pseudo - (8 * math.log(2) - 7 * logs.mean())) ** 2) / 8 / 7)
+    assert (math.log(high) - math.log(low)) / 2 == pytest.approx(half, rel=1e-3) and value == pytest.approx(2)
+
+
+def test_noise_without_signal_gives_no_ratio_and_no_crash():
+    powers = {"a": replicated(2.0), "b": replicated(2.0).map(lambda p: -p)}
+    value, low, high = relative(powers, "a", "b")
+    assert math.isnan(value) and (low, high) == (-math.inf, math.inf)

@@ -18,7 +18,7 @@ FLOORS = (
     ("attribution",),
     ("noisegrad", "randomization", "downsampling"),
     ("dreams", "similarity", "snr"),
-    ("controls", "quality", "sweep"),
+    ("controls", "quality"),
     ("audit",),
     ("book",),
     ("__main__",),

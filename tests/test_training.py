@@ -192,6 +192,34 @@ STACKABLE = [
 ]
 
 
+JOINT = Path(__file__).parent / "benchmarks" / "joint_training.csv"
+
+
+def measured():
+    with JOINT.open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["device"] == "cpu" and row["executor"] == "processes"]
+
+
+@pytest.mark.parametrize("size", [8, 28])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("pool", ["none", "max", "avg"])
+@pytest.mark.parametrize("width", [4, 8, 16, 32, 64])
+def test_the_way_that_is_fixed_is_about_the_fastest_that_was_measured(size, depth, pool, width):
+    fixed = training.fastest(f"convnet-w{width}-d{depth}-{pool}", size, "cpu")
+    way = ("stacked" if fixed["together"] > 1 else "loop", "channels_last" if fixed["channels_last"] else "contiguous")
+    cell = [str(size), str(depth), pool, str(width)]
+    here = [row for row in measured() if [row[k] for k in ("size", "depth", "pool", "width")] == cell]
+    times = {(row["way"], row["layout"]): float(row["ms"]) for row in here}
+    assert len(times) == 4 and times[way] <= 1.25 * min(times.values())
+
+
+def test_nothing_is_fixed_for_a_device_that_was_not_measured():
+    assert training.fastest("convnet-w4-d1-max", 8, "cuda") == {"device": "cuda"}
+    assert training.fastest("convnet-w4-d1-max", 8)["device"] == training.default_device()
+    with pytest.raises(ValueError, match="only convnets were measured, such as convnet-w16-d2-max, not 'resnet18'"):
+        training.fastest("resnet18", 32)
+
+
 @pytest.mark.parametrize("name,activation,options", STACKABLE)
 def test_side_by_side_gives_the_weights_of_one_after_the_other(name, activation, options):
     def networks():

@@ -39,11 +39,6 @@ def results_root() -> Path:
     return Path(os.environ.get("SALIENCY_RESULTS") or store_root() / "results").expanduser()
 
 
-def rows_root() -> Path:
-    """Folder of the tables that grow a row at a time: ``$SALIENCY_ROWS``, else ``rows/`` in the store."""
-    return Path(os.environ.get("SALIENCY_ROWS") or store_root() / "rows").expanduser()
-
-
 def figures_root() -> Path:
     """Folder of the figures: ``$SALIENCY_FIGURES``, else ``figures/`` of the checkout."""
     return Path(os.environ.get("SALIENCY_FIGURES") or PROJECT / "figures").expanduser()

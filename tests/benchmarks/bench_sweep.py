@@ -1,7 +1,7 @@
 """The sweep: training many small networks our way against the usual way, in one run.
 
 Usual: one network after the other, a torchvision data set, a DataLoader, all settings at their defaults. Ours: what
-notebook 04 does (``sweep.fastest`` in each kind of process). Both train the same architectures: two layers, with and
+notebook 04 does (``training.fastest`` in each kind of process). Both train the same architectures: two layers, with and
 without ReLU, no and max-pooling. Median over interleaved pairs of time per network, with the range of their ratios.
 """
 
@@ -15,7 +15,7 @@ from bench_training import usual as one_network
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from saliency_lib import data, models, sweep, training
+from saliency_lib import data, models, training
 from saliency_lib.runtime import executors
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
@@ -41,7 +41,7 @@ def usual(folder, width, size, cell):
 
 def ours(train, width, size, cell):
     """Eight networks, as many at a time as the recipe says; returns how many."""
-    recipe = Recipe(epochs=EPOCHS, batch_size=128, lr=0.01, **sweep.fastest(f"convnet-w{width}-d2-{cell[0]}", size))
+    recipe = Recipe(epochs=EPOCHS, batch_size=128, lr=0.01, **training.fastest(f"convnet-w{width}-d2-{cell[0]}", size))
     for first in range(0, MEMBERS, recipe.together):
         seeds = range(first, min(first + recipe.together, MEMBERS))
         training.fit_together([network(width, *cell, size, seed) for seed in seeds], train, recipe, seeds)

@@ -1,4 +1,4 @@
-"""The measurements behind ``sweep.fastest``: the fastest way to train many small networks.
+"""The measurements behind ``training.fastest``: the fastest way to train many small networks.
 
 ``python tests/benchmarks/joint_training.py`` appends the rows that are missing for this kind of device to
 ``joint_training.csv`` beside it: milliseconds per network and step of 128 random pictures, with everything that a step
