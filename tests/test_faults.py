@@ -5,6 +5,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ from saliency_lib import ensembles, snr
 from saliency_lib.book import pipeline, plotting, profiles, site
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.runtime import store
-from saliency_lib.runtime.rows import Rows
 from saliency_lib.runtime.store import atomic, locked
 from saliency_lib.training import Recipe
 
@@ -48,14 +48,11 @@ def work(folder: Path) -> None:
     plotting.display = lambda picture: None
     ensemble, (_, val) = ensembles.get(SPEC), ensembles.splits(SPEC)
     for method in ("input_gradient", "deeplift"):
-        row = Rows("killed").get(
-            lambda method=method: {"snr": snr.measure(method, ensemble, val.inputs(), val.labels).debiased()},
-            method=method,
-        )
+        found = store.kept(snr.measure, method, ensemble, val.inputs(), val.labels).debiased()
         figure, axes = plotting.plt.subplots()
-        plotting.forest(axes, {method: row["snr"]})
+        plotting.forest(axes, {method: found})
         run = plotting.Run("02_gradient_snr", {"profile": "smoke"})
-        plotting.save_figure(figure, f"02_{method}", run, alt="", paper="", numbers=row)
+        plotting.save_figure(figure, f"02_{method}", run, alt="", paper="", numbers={"snr": found})
 
 
 def made(folder: Path) -> dict:
@@ -74,8 +71,8 @@ def made(folder: Path) -> dict:
             found[name] = [(m["member"], m["accuracy"], m["history"]) for m in members]
         elif path.suffix == ".json":
             found[name] = json.loads(path.read_text())["numbers"]
-        elif path.suffix == ".csv":
-            found[name] = sorted(path.read_text().splitlines())
+        elif path.suffix == ".pickle":
+            found[name] = pickle.loads(path.read_bytes()[32:]).debiased()
     return found
 
 
@@ -105,7 +102,7 @@ def test_work_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(proces
     undisturbed(processes, work, tmp_path / "warm")
     seconds, moments = undisturbed(processes, work, tmp_path / "whole"), random.Random(0)
     expected, kills, ends, trial = made(tmp_path / "whole"), 0, 0, tmp_path / "trial"
-    assert len([name for name in expected if name.endswith("safetensors")]) >= 4 and len(expected) == 4 + 2 + 2 * 2
+    assert len([name for name in expected if name.endswith("safetensors")]) >= 4 and len(expected) == 4 + 1 + 3 * 2
     while kills < KILLS["work"]:
         if killed(processes, moments.uniform(0, seconds), work, trial):
             kills += 1
