@@ -30,6 +30,7 @@ notebooks/*
 results
 teaching
 scaling
+architecture
 api
 contributing
 ```
