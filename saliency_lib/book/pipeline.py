@@ -1,16 +1,15 @@
 """Execute the notebooks with papermill, one kernel each, in the order of their needs, and only those that are stale."""
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from traceback import format_exc
 
 from saliency_lib.book import profiles, script
 from saliency_lib.runtime import code, executors
@@ -86,49 +85,26 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:
-    """Hash of all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
+    """Stands for all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
-    state = hashlib.sha256(json.dumps([parameters, os.environ.get("SALIENCY_DATA", "")], sort_keys=True).encode())
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in profiles.content(notebook)["cells"]]
-    for _, text in cells:
-        state.update(text.encode())
-    source = "\n".join(text for kind, text in cells if kind == "code")
-    state.update(code.of_script(source).encode())
-    for path in [
-        Path(__file__).with_name("style.mplstyle"),
-        *sorted((PROJECT / "data" / "published").glob("*.csv")),
-        PROJECT / "requirements.lock",
-    ]:
-        state.update(path.read_bytes())
-    return state.hexdigest()
-
-
-def _figures(notebook: str, parameters: dict) -> list[Path]:
-    return sorted((figures_root() / parameters["profile"]).glob(f"{notebook[:2]}_*.json"))
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Tells a file that was written again from the old one, also where the clock was set back in between."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
-
-
-def _stamp(folder: Path, notebook: str) -> Path:
-    return folder / f"{notebook}.stamp.json"
+    imports = code.of_script("\n".join(source for kind, source in cells if kind == "code"))
+    told = json.dumps([parameters, os.environ.get("SALIENCY_DATA", ""), cells, imports], sort_keys=True)
+    tables = sorted((PROJECT / "data" / "published").glob("*.csv"))
+    files = [Path(__file__).with_name("style.mplstyle"), PROJECT / "requirements.lock", *tables]
+    return code.digest(told, *(path.read_text() for path in files))
 
 
 def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
     """The earlier result if nothing has changed since and all that it made is still there; else None."""
-    stamp = _stamp(folder, notebook)
-    if not stamp.exists() or not (folder / f"{notebook}.ipynb").exists():
-        return None
     try:
-        old = json.loads(stamp.read_text())
-    except ValueError:
+        old = json.loads(_stamp(folder, notebook).read_text())
+    except (OSError, ValueError):
         return None
     figures = figures_root() / parameters["profile"]
-    whole = all((figures / f"{name}{kind}").exists() for name in old["figures"] for kind in (".png", ".json"))
-    if old["fingerprint"] != fingerprint(notebook, parameters) or old["root"] != str(figures_root()) or not whole:
+    made = [figures / f"{name}{kind}" for name in old["figures"] for kind in (".png", ".json")]
+    whole = all(path.exists() for path in [folder / f"{notebook}.ipynb", *made])
+    if not whole or old["root"] != str(figures_root()) or old["fingerprint"] != fingerprint(notebook, parameters):
         return None
     return Result(notebook, "up to date", old["seconds"], old["figures"])
 
@@ -152,18 +128,18 @@ def execute(
     with locked(folder / f".{notebook}.lock"):  # of two runs started together the second finds it done
         if not force and (earlier := fresh(folder, notebook, parameters)):
             return earlier
-        source = source or profiles.NOTEBOOKS / f"{notebook}.ipynb"
         _stamp(folder, notebook).unlink(missing_ok=True)
-        before = {path: _identity(path) for path in _figures(notebook, parameters)}
-        started, sources = time.monotonic(), fingerprint(notebook, parameters)
+        before, sources = _figures(notebook, parameters), fingerprint(notebook, parameters)
+        started, executed = time.monotonic(), folder / f"{notebook}.ipynb"
         if kernel:
-            error = _in_kernel(notebook, parameters, folder, bar, source, cwd)
+            source = source or profiles.NOTEBOOKS / executed.name
+            error = script.in_kernel(source, parameters, executed, cwd=cwd, bar=bar)
         else:
-            error = _here(notebook, parameters, folder)
+            error = script.in_process(notebook, parameters, executed.with_suffix(".log"))
         seconds = time.monotonic() - started
         if error:
             return Result(notebook, "failed", seconds, error=error)
-        made = _swept(notebook, parameters, before)
+        made = _swept(before, _figures(notebook, parameters))
         if kernel:
             stamp = {"fingerprint": sources, "root": str(figures_root()), "figures": made, "seconds": seconds}
             with atomic(_stamp(folder, notebook)) as temporary:
@@ -171,56 +147,23 @@ def execute(
         return Result(notebook, "executed", seconds, made)
 
 
-def _in_kernel(notebook: str, parameters: dict, folder: Path, bar: bool, source: Path, cwd: Path) -> str:
-    """Execute a notebook with papermill; what went wrong, or nothing."""
-    import papermill  # here, since scripts do without it
-    from papermill.exceptions import PapermillExecutionError
-
-    log = folder / f"{notebook}.log"
-    rest = f"As far as it got: {folder / notebook}.ipynb; its output: {log}"
-    try:
-        with log.open("w") as output:
-            papermill.execute_notebook(
-                source,
-                folder / f"{notebook}.ipynb",
-                parameters=parameters,
-                kernel_name="python3",
-                cwd=str(cwd),
-                progress_bar=bar,
-                log_output=False,
-                stdout_file=output,
-                stderr_file=output,
-                extra_arguments=["--log-level=ERROR"],
-            )
-    except PapermillExecutionError as error:
-        where = f"cell [{error.exec_count}] with {error.ename}: {error.evalue}"
-        return f"{notebook} failed in {where}\n\n{error.source}\n\n{rest}"
-    except RuntimeError as error:  # the kernel died or never started
-        return f"{notebook} stopped: {error}. {rest}"
-    return ""
+def _stamp(folder: Path, notebook: str) -> Path:
+    return folder / f"{notebook}.stamp.json"
 
 
-def _here(notebook: str, parameters: dict, folder: Path) -> str:
-    """Run a notebook's code in this process; what went wrong, or nothing."""
-    log = folder / f"{notebook}.log"
-    try:
-        with log.open("w") as output, redirect_stdout(output):
-            script.run(notebook, parameters)
-    except Exception as error:
-        return f"{notebook} failed with {type(error).__name__}: {error}\n\n{format_exc()}\nIts output: {log}"
-    return ""
+def _figures(notebook: str, parameters: dict) -> dict[Path, tuple[int, int]]:
+    """Its figures' JSON, and what tells a file that was written again, also where the clock was set back meanwhile."""
+    paths = sorted((figures_root() / parameters["profile"]).glob(f"{notebook[:2]}_*.json"))
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def _swept(notebook: str, parameters: dict, before: dict[Path, tuple[int, int]]) -> list[str]:
+def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int]]) -> list[str]:
     """Names of the figures that were made; those that an earlier version of the notebook made are removed."""
-    made = []
-    for path in _figures(notebook, parameters):
-        if before.get(path) == _identity(path):
+    for path in before:
+        if before[path] == after.get(path):
             path.unlink()
             path.with_suffix(".png").unlink(missing_ok=True)
-        else:
-            made.append(path.stem)
-    return made
+    return [path.stem for path in after if before.get(path) != after[path]]
 
 
 class Inline(AbstractContextManager):
@@ -257,16 +200,15 @@ def run(
     waiting, running = list(values), {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
-            failed = any(r.status == "failed" for r in results.values())
+            failed = any(result.error for result in results.values())
             for name in list(waiting):
-                blockers = {other for other in values if other[:2] in needs(name) and other not in results}
-                if not failed and not blockers and len(running) < jobs:
+                needed = {other for other in values if other[:2] in needs(name)}
+                if not failed and needed <= set(results) and len(running) < jobs:
                     waiting.remove(name)
-                    folder = build / values[name]["profile"]
                     announce(f"{name}: begun")
-                    running[pool.submit(execute, name, values[name], folder, force=force, bar=bar, kernel=kernel)] = (
-                        name
-                    )
+                    folder = build / values[name]["profile"]
+                    task = partial(execute, name, values[name], folder, force=force, bar=bar, kernel=kernel)
+                    running[pool.submit(task)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
