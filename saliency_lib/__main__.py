@@ -5,8 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -27,6 +27,7 @@ COMMANDS = {
     "clean": "remove what can be made again, but for trained ensembles",
 }
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
+BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q")
 
 
 def say(text: str) -> None:
@@ -78,10 +79,7 @@ def _value(word: str):
 
 
 def changes(words: list[str]) -> dict:
-    """Words ``NAME=VALUE``, values in YAML, and ``ENSEMBLE.FIELD=VALUE``, which becomes ``{ENSEMBLE: {FIELD: VALUE}}``.
-
-    Raises ValueError for a word without a name or value.
-    """
+    """``NAME=VALUE`` words, values in YAML; of ``ENSEMBLE.FIELD=VALUE`` words ``{ENSEMBLE: {FIELD: VALUE}}``."""
     found: dict = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -95,43 +93,21 @@ def changes(words: list[str]) -> dict:
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks; the site follows where they are all of a profile's, as they are."""
-    from saliency_lib.book import pipeline
-
-    chosen = pipeline.select(arguments.only)
-    values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
-    if not _executed(values, pipeline.BUILD, arguments):
+    if not (profile := _executed(arguments, PROJECT / "build")):
         return 1
-    say(f"figures and numbers: {figures_root() / values[chosen[0]]['profile']}")
+    say(f"figures and numbers: {figures_root() / profile}")
     return 0 if arguments.only or arguments.set or arguments.no_kernel else site(arguments)
-
-
-def _executed(values: dict[str, dict], build: Path, arguments: argparse.Namespace) -> bool:
-    """Execute notebooks, say what became of them, and whether all went well."""
-    from saliency_lib.book import pipeline
-
-    if arguments.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
-    options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
-    done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
-    say(pipeline.table(done))
-    failed = [result for result in done if result.status == "failed"]
-    for result in failed:
-        say(f"\n{result.error}")
-    return not failed
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
-    from saliency_lib.book import pipeline
     from saliency_lib.book.compare import compare
 
     if arguments.set:
         raise ValueError("check compares with the committed figures, so it takes no --set")
-    fresh = PROJECT / "build" / "check"
-    os.environ["SALIENCY_FIGURES"] = str(fresh)
-    os.environ["SALIENCY_RESULTS"] = str(fresh / "results")  # its own, so that nothing is compared with itself
-    values = pipeline.settings(arguments.profile, pipeline.select(arguments.only), {}, arguments.executor)
-    if not _executed(values, fresh / "notebooks", arguments):
+    fresh = PROJECT / "build" / "check"  # with results of its own, so that nothing is compared with itself
+    os.environ |= {"SALIENCY_FIGURES": str(fresh), "SALIENCY_RESULTS": str(fresh / "results")}
+    if not _executed(arguments, fresh / "notebooks"):
         return 1
     moved, count = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
     for line in [*moved, f"{count} numbers compared, {len(moved)} differences"]:
@@ -139,13 +115,28 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if moved else 0
 
 
+def _executed(arguments: argparse.Namespace, build: Path) -> str:
+    """Execute notebooks and say what became of them; the folder of their figures, or nothing if one failed."""
+    from saliency_lib.book import pipeline
+
+    if arguments.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
+    chosen = pipeline.select(arguments.only)
+    values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
+    options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
+    done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
+    say(pipeline.table(done))
+    errors = [result.error for result in done if result.error]
+    for error in errors:
+        say(f"\n{error}")
+    return "" if errors else values[chosen[0]]["profile"]
+
+
 def site(arguments: argparse.Namespace) -> int:
     """Build the HTML site of one profile and edition."""
     from saliency_lib.book.site import build
 
-    started = time.monotonic()
-    folder = build(arguments.profile, arguments.edition)
-    say(f"site: {folder / 'index.html'} ({time.monotonic() - started:.0f} s)")
+    say(f"site: {build(arguments.profile, arguments.edition) / 'index.html'}")
     return 0
 
 
@@ -183,23 +174,13 @@ def setup(_: argparse.Namespace) -> int:
     return 0
 
 
-def test(words: list[str]) -> int:
-    """Run pytest."""
-    return python("pytest", *words)
-
-
-def bench(words: list[str]) -> int:
-    """Run pytest on the benchmarks."""
-    return python("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q", *words)
-
-
-def lab(words: list[str]) -> int:
+def lab(*words: str) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
-    words = ["--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words]
+    words = ("--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words)
     return python("jupyterlab", *words, SALIENCY_FIGURES=str(PROJECT / "build" / "lab"))
 
 
-def audit(words: list[str]) -> int:
+def audit(*words: str) -> int:
     """Execute notebook 09 on the user's own networks and export it as a page; options are the notebook's parameters."""
     import nbformat
 
@@ -241,14 +222,14 @@ def audit(words: list[str]) -> int:
     return 0
 
 
-OWN_WORDS = {"test": test, "bench": bench, "lab": lab, "audit": audit}
+OWN_WORDS = {"test": partial(python, "pytest"), "bench": partial(python, *BENCH), "lab": lab, "audit": audit}
 OPTIONS = {"run": run, "check": check, "publish": publish, "site": site, "lint": lint, "setup": setup, "clean": clean}
 
 
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
     if words and words[0] in OWN_WORDS:
-        return _told(OWN_WORDS[words[0]], words[1:])
+        return _told(OWN_WORDS[words[0]], *words[1:])
     arguments = parser().parse_args(words)
     if arguments.data_root:
         os.environ["SALIENCY_DATA"] = root = os.path.abspath(os.path.expanduser(arguments.data_root))

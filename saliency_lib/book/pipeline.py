@@ -4,16 +4,16 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import AbstractContextManager
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 from saliency_lib.book import profiles, script
-from saliency_lib.runtime import code, executors
+from saliency_lib.runtime import code, parallel
 from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
+from saliency_lib.runtime.workers import Inline
 
 BUILD = PROJECT / "build"
 
@@ -77,7 +77,7 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
         for notebook in takers:
             given[notebook] |= {"profile": "custom", name: value}
     if executor:
-        executors.get(executor)
+        parallel.check(executor)
         for notebook in chosen:
             given[notebook] |= {"executor": executor} if "executor" in own[notebook] else {}
     loaded = profiles.load(profile, given)
@@ -164,19 +164,6 @@ def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int
             path.unlink()
             path.with_suffix(".png").unlink(missing_ok=True)
     return [path.stem for path in after if before.get(path) != after[path]]
-
-
-class Inline(AbstractContextManager):
-    """A pool of one, in this very process, so that an interrupt stops the notebook at once."""
-
-    def __exit__(self, *_):
-        return None
-
-    def submit(self, function: Callable[..., Result], *args, **kwargs) -> Future:
-        """Do it now."""
-        future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future
 
 
 def run(

@@ -2,7 +2,6 @@
 
 import ast
 import json
-from dataclasses import fields
 from types import NoneType
 from typing import TYPE_CHECKING, get_args, get_type_hints
 
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
     import nbformat
 
 NOTEBOOKS = PROJECT / "notebooks"
-RECIPE = {field.name for field in fields(Recipe)}
-KINDS = get_type_hints(EnsembleSpec) | get_type_hints(Recipe)
-KINDS = {name: get_args(kind) or (kind,) for name, kind in KINDS.items() if name not in ("recipe", "snapshots")}
+OF_SPEC, OF_RECIPE = get_type_hints(EnsembleSpec), get_type_hints(Recipe)  # fields of an ensemble, and their types
+KINDS = {name: get_args(kind) or (kind,) for name, kind in (OF_SPEC | OF_RECIPE).items()}
+del KINDS["recipe"], KINDS["snapshots"]
 
 
 def names() -> list[str]:
@@ -155,6 +154,8 @@ def _checked(name: str, given: dict) -> dict:
 
 
 def spec(name: str, given: dict) -> EnsembleSpec:
-    """The ensemble with these fields: those of its specification and of its recipe."""
-    recipe = Recipe(**{field: value for field, value in _checked(name, given).items() if field in RECIPE})
-    return EnsembleSpec(recipe=recipe, **{field: value for field, value in given.items() if field not in RECIPE})
+    """The ensemble with these fields."""
+    recipe, rest = {}, {}
+    for field, value in _checked(name, given).items():
+        (recipe if field in OF_RECIPE else rest)[field] = value
+    return EnsembleSpec(recipe=Recipe(**recipe), **rest)
