@@ -89,6 +89,31 @@ def test_over_members_leaves_out_one_at_a_time():
     assert over_members(np.mean, x[:2]) == (x[:2].mean(), -np.inf, np.inf)
 
 
+@pytest.mark.parametrize("n,count", [(1, 0), (2, 0), (3, 3), (10, 10), (13, 10)])
+def test_groups_share_out_the_members(n, count):
+    groups = estimates.groups(n)
+    assert len(groups) == count and sorted(sum(groups, [])) == list(range(n)) * (count > 0)
+    assert all(max(map(len, groups)) - len(group) <= 1 for group in groups)
+
+
+def test_replicates_carry_a_statistic_through_changes_and_to_its_interval():
+    x = np.random.default_rng(0).normal(size=13)
+    sums = estimates.replicates(lambda members: (x[members].sum(), len(members)), 13)
+    mean = sums.map(lambda pair: pair[0] / pair[1])
+    left_out = [x[[i for i in range(13) if i % 10 != k]].mean() for k in range(10)]
+    assert mean.estimate() == pytest.approx(estimates.jackknife(x.mean(), left_out, [2, 2, 2] + [1] * 7))
+    assert sums.estimate(lambda a, b: a[0] / b, mean).value == pytest.approx(13)
+    both = estimates.together({"sum": sums.map(lambda pair: pair[0]), "mean": mean})
+    assert both.value == {"sum": pytest.approx(x.sum()), "mean": pytest.approx(x.mean())}
+    assert both.map(lambda d: d["mean"]) == mean
+
+
+def test_replicates_of_other_groups_do_not_go_together():
+    ten, nine = (estimates.replicates(len, n) for n in (10, 9))
+    with pytest.raises(ValueError, match=r"groups of \(1, .*\) members do not go with groups of \(1, "):
+        ten.map(lambda a, b: a + b, nine)
+
+
 def test_exponential_of_bounded_and_unbounded_logarithms():
     assert estimates.exponential(Estimate(0, -1, 1)) == pytest.approx((1, np.exp(-1), np.exp(1)))
     assert estimates.exponential(Estimate(0.0, -np.inf, np.inf)) == (1, -np.inf, np.inf)
