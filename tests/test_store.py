@@ -160,20 +160,48 @@ def test_where_work_is_done_is_no_argument_and_what_cannot_be_told_is_refused():
         Entry(kept, object())
 
 
-def test_a_notebooks_function_must_be_given_its_data():
-    notebook = {"__name__": "__main__", "torch": torch, "level": 3}
+NOTEBOOK = """
+data, table, level = torch.zeros(3), {"a": torch.zeros(3)}, 3
+
+def closing(k):
+    return lambda x: x + k
+
+closed, filled = closing(data), partial(torch.add, data)
+
+def task(x):
+    return torch.add(x, level).to(torch.float64)
+"""
+
+
+@pytest.fixture
+def notebook():
+    """Variables of a notebook, as ``run --no-kernel`` has them."""
+    variables = {"__name__": "__main__", "torch": torch, "partial": partial}
 
     def cell(source):
-        linecache.cache["<cell>"] = len(source), None, source.splitlines(True), "<cell>"
-        exec(compile(source, "<cell>", "exec"), notebook)
-        code._read.cache_clear()
+        name = f"<cell {next(NUMBERS)}>"
+        linecache.cache[name] = len(source), None, source.splitlines(True), name
+        exec(compile(source, name, "exec"), variables)
 
-    cell("data = torch.zeros(3)\ndef task(x):\n    return torch.add(x, level)\ndef bad(x):\n    return x + data\n")
-    assert kept(notebook["task"], 1) == 4
-    notebook["level"] = 4
-    assert kept(notebook["task"], 1) == 5
-    with pytest.raises(ValueError, match="bad uses the notebook's 'data'; make it one of its arguments"):
-        kept(notebook["bad"], 1)
+    cell(NOTEBOOK)
+    return variables, cell
+
+
+def test_a_notebooks_functions_go_by_their_code_and_the_numbers_that_they_use(notebook):
+    variables, cell = notebook
+    assert kept(variables["task"], torch.ones(1)) == 4
+    variables["level"] = 4
+    assert kept(variables["task"], torch.ones(1)) == 5
+    cell("def task(x):\n    return x * level")
+    assert kept(variables["task"], torch.ones(1)) == 4
+
+
+@pytest.mark.parametrize("name", ["data", "table", "closed", "filled"])
+def test_a_notebooks_function_must_be_given_its_data(notebook, name):
+    variables, cell = notebook
+    cell(f"def task(x):\n    return x, {name}")
+    with pytest.raises(ValueError, match=f"task uses the notebook's '{name}'; make it one of its arguments"):
+        kept(variables["task"], 1)
 
 
 def test_a_broken_file_is_made_again_and_a_folder_of_somebody_else_costs_only_time(module, own_store, monkeypatch):

@@ -85,7 +85,7 @@ def of(*things: Callable, words: Iterable[str] = ()) -> str:
             parts[_name(thing)], constants, chains = _read(thing)
             words |= constants
             for used, value in _used(thing, chains):
-                if isinstance(value, dict) and any(isinstance(unwrapped(entry), Thing) for entry in value.values()):
+                if _is_registry(value):
                     registries[id(value)] = {key: unwrapped(entry) for key, entry in value.items()}
                 elif _is_plain(value):
                     parts[f"{_name(thing)} {used}"] = repr(value)
@@ -135,7 +135,8 @@ def _used(thing: Thing, chains: Iterable[tuple[str, ...]]) -> Iterator[tuple[str
             name = names.pop(0)
             value = getattr(value, name)
         notebooks = thing.__module__ == "__main__" and name == first
-        if notebooks and not (_is_plain(value) or isinstance(value, dict) or hasattr(unwrapped(value), "__name__")):
+        closed = getattr(value, "__closure__", None) and not hasattr(value, "__wrapped__")
+        if notebooks and not (_is_plain(value) or _is_registry(value) or (hasattr(value, "__name__") and not closed)):
             raise ValueError(f"{thing.__qualname__} uses the notebook's {name!r}; make it one of its arguments")
         if notebooks or name.isupper() or not _is_plain(value):
             yield name, value
@@ -147,6 +148,10 @@ def unwrapped(thing: Any) -> Any:
     while isinstance(thing, functools.partial):
         thing = thing.func
     return inspect.unwrap(thing) if callable(thing) else thing
+
+
+def _is_registry(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(unwrapped(entry), Thing) for entry in value.values())
 
 
 def _is_plain(value: Any) -> bool:
