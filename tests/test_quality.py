@@ -13,6 +13,7 @@ from torch import nn
 from saliency_lib import attribution, noisegrad
 from saliency_lib.channels import abs_sum
 from saliency_lib.quality import faithfulness_correlation, gini, max_sensitivity, ranking_auc, relevance_rank_accuracy
+from saliency_lib.quality.criteria import CRITERIA, criteria
 from saliency_lib.runtime.seeds import seeded
 
 
@@ -268,6 +269,23 @@ def test_masks_without_object_or_without_background_give_no_number():
     masks[0], masks[1] = False, True
     assert relevance_rank_accuracy(maps, masks).isnan().tolist() == [True, False, False]
     assert ranking_auc(maps, masks).isnan().tolist() == [True, True, False]
+
+
+def test_criteria_of_several_methods_are_those_of_each_alone():
+    (net, (x, y)), masks = (tiny_net(), batch()), torch.zeros(5, 16, 16, dtype=torch.bool)
+    masks[:, 4:9, 6:12] = True
+    methods = list(noisegrad.variants("input_gradient", 0.3, n=2).values())
+    found = criteria(net, x, y, masks, methods=methods, n_nudges=2, n_runs=8, seed=3)
+    assert found.shape == (len(CRITERIA), 4, 5) and found.dtype == torch.float64
+    for k, method in enumerate(methods):
+        maps = abs_sum(method(net, x, y, seed=3))
+        alone = {
+            "localisation": relevance_rank_accuracy(maps, masks),
+            "faithfulness": faithfulness_correlation(net, x, y, maps, n_runs=8, seed=3),
+            "robustness": max_sensitivity(method, net, x, y, n_samples=2, seed=3),
+            "sparseness": gini(maps),
+        }
+        torch.testing.assert_close(found[:, k], torch.stack([alone[name] for name in CRITERIA]), atol=1e-4, rtol=1e-4)
 
 
 X, Y = torch.zeros(2, 3, 16, 16), torch.zeros(2, dtype=torch.long)
