@@ -97,8 +97,11 @@ def _read(profile: str) -> dict[str, dict]:
 
 def _over(old: dict, new: dict) -> dict:
     """The new values in place of the old; of mappings, which are fields of ensembles, only those that are named."""
-    both = {name: old[name] | value for name, value in new.items() if isinstance(value, dict) and old.get(name)}
-    return old | new | both
+    both = dict(old)
+    for name, value in new.items():
+        named = isinstance(value, dict) and isinstance(old.get(name), dict)
+        both[name] = old[name] | value if named else value
+    return both
 
 
 def check(notebook: str, values: dict, source: str) -> None:
