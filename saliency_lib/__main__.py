@@ -26,7 +26,7 @@ COMMANDS = {
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright"])
+LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright", "--pythonpath", sys.executable])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q")
 
 

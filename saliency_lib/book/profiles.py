@@ -55,9 +55,11 @@ def parameters(name: str) -> dict:
         raise ValueError(f"{name} has {len(tagged)} cells tagged 'parameters'; exactly one is needed")
     found = {}
     for statement in ast.parse("".join(tagged[0]["source"])).body:
-        if not isinstance(statement, ast.Assign):
-            raise ValueError(f"{name}: the parameters cell holds more than assignments (line {statement.lineno})")
-        found[statement.targets[0].id] = ast.literal_eval(statement.value)
+        match statement:
+            case ast.Assign([ast.Name(parameter)], value):
+                found[parameter] = ast.literal_eval(value)
+            case _:
+                raise ValueError(f"{name}: the parameters cell holds more than assignments (line {statement.lineno})")
     return found
 
 
