@@ -280,7 +280,7 @@ def test_cmnist_spreads_backgrounds_evenly_over_digits(tmp_path):
 def test_one_function_is_a_new_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(data.registry, "DATASETS", dict(data.DATASETS))
 
-    @data.dataset(("dark", "bright"), 4, mean=(0.5,), std=(0.25,), splits=("val",))
+    @data.DataSet(("dark", "bright"), 4, mean=(0.5,), std=(0.25,), splits=("val",))
     def shades(split, n, size, root):
         (root / split).touch()
         levels = torch.arange(0, 256, 5, dtype=torch.uint8)

@@ -2,6 +2,6 @@
 
 from saliency_lib.data import embedded, folders, torchvision_sets
 from saliency_lib.data.images import DataError, ImageData
-from saliency_lib.data.registry import DATASETS, dataset, load
+from saliency_lib.data.registry import DATASETS, DataSet, load
 
-__all__ = ["DATASETS", "DataError", "ImageData", "dataset", "embedded", "folders", "load", "torchvision_sets"]
+__all__ = ["DATASETS", "DataError", "DataSet", "ImageData", "embedded", "folders", "load", "torchvision_sets"]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from saliency_lib.data.registry import dataset
+from saliency_lib.data.registry import DataSet
 from saliency_lib.runtime.store import kept
 
 DIGITS = tuple("0123456789")
@@ -37,7 +37,7 @@ def scans(split: str) -> tuple[Tensor, Tensor]:
     return ink, torch.from_numpy(bunch.target[chosen]).long()
 
 
-@dataset(DIGITS, 8, (0.3052,), (0.3759,))
+@DataSet(DIGITS, 8, (0.3052,), (0.3759,))
 def digits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """The scans as they are, enlarged bilinearly where ``size`` is not 8."""
     ink, labels = scans(split)
@@ -112,13 +112,13 @@ def _composed(split: str, n: int, size: int, seed: int, plain: bool) -> dict[str
     return {"images": (images * 255).round().to(torch.uint8), "labels": labels[scan], "masks": alpha[:, 0] > 0.5}
 
 
-@dataset(DIGITS, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434))
+@DataSet(DIGITS, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434))
 def photodigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for; a digit's side is 55 to 90 % of the picture's."""
     return kept(_composed, split, n or COMPOSED[split], size, seed=20221, plain=False)
 
 
-@dataset(DIGITS, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970))
+@DataSet(DIGITS, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970))
 def cdigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for, every digit white and in the middle, 7/8 as wide as the picture."""
     return kept(_composed, split, n or COMPOSED[split], size, seed=20222, plain=True)

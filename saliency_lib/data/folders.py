@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from saliency_lib.data.images import DataError
-from saliency_lib.data.registry import dataset
+from saliency_lib.data.registry import DataSet
 from saliency_lib.runtime.store import kept
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
@@ -85,7 +85,7 @@ def _decoded(dated: list[tuple[Path, int, int, int]], size: int, channels: int) 
     return {"images": torch.stack(images), "labels": torch.tensor([label for _, label, *_ in dated])}
 
 
-@dataset(classes=(), size=64, mean=(), std=())
+@DataSet(classes=(), size=64, mean=(), std=())
 def folder(split: str, n: int | None, size: int, root: Path) -> dict:
     """Images of one's own under ``root``, in ``{train,val}/<class>/``, or in ``<class>/``: every fifth for validation.
 

@@ -1,7 +1,7 @@
 """``load``: every data set by name. A new one is a function that reads it, under a line of facts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +14,19 @@ from saliency_lib.runtime.store import data_root
 Reader = Callable[[str, int | None, int, Path], dict[str, Any]]
 
 
-@dataclass(frozen=True)
+DATASETS: dict[str, "DataSet"] = {}
+
+
+@dataclass
 class DataSet:
-    """A function that reads one split, and what is known of the data set; mean and deviation are as in ImageData."""
-
-    read: Reader
-    classes: tuple[str, ...]
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    splits: tuple[str, ...]
-
-
-DATASETS: dict[str, DataSet] = {}
-
-
-def dataset(
-    classes: tuple[str, ...],
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    splits: tuple[str, ...] = ("train", "val"),
-) -> Callable[[Reader], Reader]:
-    """Let :func:`load` know the function below, which reads a data set, by its name.
+    """Facts of a data set. Above a function that reads it, they let :func:`load` know it by the function's name.
 
     The function is ``read(split, n, size, root)``: it gives ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64 and,
     where there is a ground truth, ``masks`` (n, h, w) bool, in a dict. That is at least the first ``n`` of the split,
     at ``size`` pixels or as they are stored, from the folder ``root``. What it says of ``classes``, ``mean`` and
     ``std`` replaces the facts.
 
-    Parameters
+    Attributes
     ----------
     size : int
         Side in pixels where none is asked for.
@@ -51,11 +34,16 @@ def dataset(
         Per channel, of values in [0, 1] over the training split.
     """
 
-    def known(read: Reader) -> Reader:
-        DATASETS[read.__name__] = DataSet(read, classes, size, mean, std, splits)
-        return read
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    splits: tuple[str, ...] = ("train", "val")
+    read: Reader = field(init=False)
 
-    return known
+    def __call__(self, read: Reader) -> Reader:
+        DATASETS[read.__name__], self.read = self, read
+        return read
 
 
 def load(

@@ -21,7 +21,7 @@ from torchvision.datasets.utils import check_integrity
 from saliency_lib.data.embedded import DIGITS
 from saliency_lib.data.folders import decoded, listing, split_folder
 from saliency_lib.data.images import DataError
-from saliency_lib.data.registry import dataset, load
+from saliency_lib.data.registry import DataSet, load
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -139,7 +139,7 @@ def _tree(base: Path, split: str, size: int, channels: int = 3) -> dict | None:
     return decoded(files, size, channels) | {"classes": [IMAGENETTE.get(name, name) for name in classes]}
 
 
-@dataset(CLOTHES, 28, (0.2860,), (0.3530,), ("train", "val", "test"))
+@DataSet(CLOTHES, 28, (0.2860,), (0.3530,), ("train", "val", "test"))
 def fashion_mnist(split: str, n: int | None, size: int, root: Path) -> dict:
     """Xiao et al. 2017; its 60,000 training images are cut into the 48,000 and 12,000 of Woerl et al. 4.2."""
     half = "val" if split == "test" else "train"
@@ -152,25 +152,25 @@ def fashion_mnist(split: str, n: int | None, size: int, root: Path) -> dict:
     return found | {key: found[key][rows] for key in ("images", "labels")}
 
 
-@dataset(DIGITS, 28, (0.1307,), (0.3081,))
+@DataSet(DIGITS, 28, (0.1307,), (0.3081,))
 def mnist(split: str, n: int | None, size: int, root: Path) -> dict:
     """LeCun et al. 1998."""
     return _tree(root / "mnist", split, size, channels=1) or _arrays("mnist", split, root)
 
 
-@dataset(THINGS, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+@DataSet(THINGS, 32, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 def cifar10(split: str, n: int | None, size: int, root: Path) -> dict:
     """Krizhevsky 2009."""
     return _tree(root / "cifar10", split, size) or _arrays("cifar10", split, root)
 
 
-@dataset(tuple(IMAGENETTE.values()), 128, (0.4608, 0.4559, 0.4321), (0.2756, 0.2732, 0.2963))
+@DataSet(tuple(IMAGENETTE.values()), 128, (0.4608, 0.4559, 0.4321), (0.2756, 0.2732, 0.2963))
 def imagenette(split: str, n: int | None, size: int, root: Path) -> dict:
     """Ten classes of ImageNet, fast.ai's version of 160 pixels."""
     return _tree(root / "imagenette", split, size) or _tree(_whole("imagenette", root), split, size)
 
 
-@dataset(DIGITS, 32, (0.5419, 0.5355, 0.5037), (0.2711, 0.2696, 0.2896))
+@DataSet(DIGITS, 32, (0.5419, 0.5355, 0.5037), (0.2711, 0.2696, 0.2896))
 def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
     """MNIST digits, white, in the middle of CIFAR-10 pictures spread evenly over the digits (Bykov et al. 2022).
 

@@ -38,11 +38,9 @@ def _stack(layers: Sequence[nn.Module]) -> nn.Module:
     """One layer out of the same layer of every member."""
     kind, members = layers[0], len(layers)
     if type(kind) is nn.Conv2d:
-        conv = nn.utils.skip_init(
-            nn.Conv2d, kind.in_channels * members, kind.out_channels * members, kind.kernel_size, kind.stride,
-            kind.padding, kind.dilation, kind.groups * members, bias=kind.bias is not None,
-            padding_mode=kind.padding_mode,
-        )  # fmt: skip
+        conv = copy.deepcopy(kind)
+        conv.in_channels, conv.out_channels = members * kind.in_channels, members * kind.out_channels
+        conv.groups *= members
         for name, parameter in conv.named_parameters():
             parameter.data = torch.cat([getattr(layer, name).detach() for layer in layers])
         return conv
