@@ -1,6 +1,8 @@
 """What all tests share: nothing of theirs lands in the checkout; real data is used only where a test asks for it."""
 
 import os
+import shutil
+import subprocess
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +73,15 @@ def batch(n: int = 5, size: int = 16, seed: int = 0):
     coarse = torch.randn(n, 3, 5, 5, generator=generator)
     images = 2 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
     return images + 0.2 * torch.randn(images.shape, generator=generator), torch.randint(10, (n,), generator=generator)
+
+
+def with_own_mounts() -> list[str]:
+    """A command for a shell script that may mount disks that nobody else sees, or skip."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mount = "mount -t tmpfs none /tmp"
+    if not shutil.which("unshare") or subprocess.run([*command, mount], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a disk of their own")
+    return command
 
 
 @contextmanager

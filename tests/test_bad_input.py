@@ -18,7 +18,7 @@ from saliency_lib import attribution, data
 from saliency_lib.audit.networks import weights
 from saliency_lib.book import profiles
 from saliency_lib.data.folders import decode
-from saliency_lib.ensembles import members
+from saliency_lib.ensembles import files
 
 
 def file(name: str, content: bytes):
@@ -121,8 +121,8 @@ def test_checkpoints_that_are_none(name, content, message, tmp_path, monkeypatch
     path = file(name, content(tmp_path))(tmp_path)
     with pytest.raises(ValueError, match=message):
         weights(path)
-    with pytest.raises(members.CorruptMember, match=f"{name} cannot be read"):
-        members.load(path, "an-ensemble")
+    with pytest.raises(files.CorruptMember, match=f"{name} cannot be read"):
+        files.load(path, "an-ensemble")
     assert not (tmp_path / "run-by-the-pickle").exists()
 
 

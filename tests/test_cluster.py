@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import dask
-import fsspec
 import nbformat
 import pytest
 import torch
-from conftest import batch, tiny_net
+from conftest import batch, tiny_net, with_own_mounts
 
 from saliency_lib import controls, ensembles, snr
-from saliency_lib.ensembles import EnsembleSpec
-from saliency_lib.runtime import executors
+from saliency_lib.ensembles import EnsembleSpec, train
+from saliency_lib.runtime import parallel, workers
 from saliency_lib.training import Recipe
 
 distributed = pytest.importorskip("distributed")
@@ -67,7 +66,7 @@ def test_members_are_those_of_serial_bit_for_bit(cluster, one_thread, own_store,
 
 def forgotten(cluster, seconds=30):
     """Whether workers hold nothing any more, as soon as the news of what nobody needs has reached them."""
-    client, end = executors.cluster.client(cluster), time.monotonic() + seconds
+    client, end = workers._client(cluster), time.monotonic() + seconds
     while any(client.has_what().values()):
         if time.monotonic() > end:
             return False
@@ -98,24 +97,31 @@ def fails(folder, item):
 
 def test_a_task_that_always_fails_is_tried_three_times_and_the_others_finish(cluster, tmp_path):
     done = []
-    with pytest.raises(executors.TasksFailed, match="1 task failed 3 times; the first with ValueError: not 2") as error:
-        for item, _ in executors.get(cluster).map(partial(fails, tmp_path), range(5)):
+    with pytest.raises(parallel.TasksFailed, match="1 task failed 3 times; the first with ValueError: not 2") as error:
+        for item, _ in parallel.run(partial(fails, tmp_path), range(5), cluster):
             done.append(item)
     assert sorted(done) == [0, 1, 3, 4] and [item for item, _ in error.value.failures] == [2]
     assert len(list(tmp_path.glob("2-*"))) == 3 and len(list(tmp_path.iterdir())) == 7
-    with pytest.raises(executors.TasksFailed, match="ValueError: not 2"):
-        executors.get(cluster).reduce(partial(fails, tmp_path), [[0, 1], [2, 3]], max, list)
 
 
-def test_a_member_that_always_fails_is_named_with_its_seeds(cluster, own_store):
-    blocked = own_store / SPEC.key / "member-002.safetensors"
-    blocked.mkdir(parents=True)
+def fails_at_two(spec, which):
+    if 2 in which:
+        raise ValueError("not 2")
+    return REAL(spec, which)
+
+
+REAL = train.train_members
+
+
+def test_a_member_that_always_fails_is_named_with_its_seeds(cluster, own_store, monkeypatch):
+    monkeypatch.setattr(train, "train_members", fails_at_two)
     seeds = ", ".join(map(str, SPEC.seeds(2)))
-    message = rf"3 tries each were not enough for member 2 \(seeds {seeds}\): .*Error: .*cannot write"
-    with pytest.warns(UserWarning, match="training it again"), pytest.raises(RuntimeError, match=message):
+    message = rf"3 tries each were not enough for member 2 \(seeds {seeds}\): ValueError: not 2. The others are trained"
+    with pytest.raises(RuntimeError, match=message):
         ensembles.get(SPEC, cluster)
-    assert len([path for path in blocked.parent.glob("member-*") if path.is_file()]) == 3, "the others are there"
-    blocked.rmdir()
+    assert len(list((own_store / SPEC.key).glob("member-*"))) == 3, "the others are there"
+    monkeypatch.undo()
+    monkeypatch.setenv("SALIENCY_STORE", str(own_store.parent))
     assert len(ensembles.get(SPEC)) == 4
 
 
@@ -132,33 +138,25 @@ def test_a_task_that_always_kills_its_worker_is_told_and_takes_no_other_with_it(
             2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
         ) as local,
     ):
-        tasks, done = executors.get(local.scheduler_address).map(deadly, list(range(10))), []
-        with pytest.raises(executors.TasksFailed, match="1 task failed 3 times; the first with the worker that ran it"):
+        tasks, done = parallel.run(deadly, range(10), local.scheduler_address), []
+        with pytest.raises(parallel.TasksFailed, match="1 task failed 3 times; the first with the worker that ran it"):
             done.extend(item for item, _ in tasks)
         assert sorted(done) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
 
 
-def sleepy(folder, item):
-    """As members are trained: what is done is not done again, also when a worker dies with the result."""
-    if (folder / f"done-{item}").exists():
-        return item
-    (folder / f"begun-{item}-{os.getpid()}").touch()
+def kills_once(folder, item):
+    """Kills its worker at item 3, the first time."""
     time.sleep(0.3)
-    (folder / f"done-{item}").touch()
+    (folder / f"{item}-{time.time_ns()}").touch()
+    if item == 3 and len(list(folder.glob("3-*"))) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
     return item
 
 
 def test_a_killed_worker_costs_only_the_task_that_it_was_at(cluster, tmp_path):
-    tasks = executors.get(cluster).map(partial(sleepy, tmp_path), range(8))
-    next(tasks)
-    deadline, victim = time.monotonic() + 60, None
-    while victim is None and time.monotonic() < deadline:  # a worker that has just begun a task, which takes 0.3 s
-        fresh = [p for p in tmp_path.glob("begun-*") if time.time() - p.stat().st_mtime < 0.1]
-        victim = fresh[0] if fresh else None
-    os.kill(int(victim.name.split("-")[2]), signal.SIGKILL)
-    assert len(list(tasks)) == 7
-    begun = [int(path.name.split("-")[1]) for path in tmp_path.glob("begun-*")]
-    assert sorted(begun) == sorted([*range(8), int(victim.name.split("-")[1])]), "that task twice, all others once"
+    assert sorted(item for item, _ in parallel.run(partial(kills_once, tmp_path), range(8), cluster)) == [*range(8)]
+    begun = [int(path.name.split("-")[0]) for path in tmp_path.iterdir()]
+    assert sorted(begun) == [0, 1, 2, 3, 3, 4, 5, 6, 7], "that task twice, all others once"
 
 
 def test_members_survive_a_killed_worker(cluster, own_store):
@@ -189,46 +187,78 @@ print(json.dumps(kept))
 
 
 @pytest.fixture
-def machines(tmp_path):
-    """A scheduler and two workers, one of which offers a GPU, as commands start them: (address, processes)."""
-    port = 20000 + os.getpid() % 20000
-    address, quiet = f"tcp://127.0.0.1:{port}", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    base = [DASK, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
-    worker = [DASK, "worker", address, "--nthreads", "1", "--no-dashboard", "--local-directory", tmp_path]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    commands = [base, worker, [*worker, "--resources", "GPU=1", "--name", "gpu"]]
-    processes = [subprocess.Popen(command, env=environment, **quiet) for command in commands]
-    yield address, processes
+def scheduler():
+    """One that a command starts: its address, the command of a worker, what starts that, and its own process."""
+    port, processes = 20000 + os.getpid() % 20000, []
+    address, tests = f"tcp://127.0.0.1:{port}", Path(__file__).parent
+
+    def start(*command, **environment):
+        paths = {"PYTHONPATH": f"{tests}:{tests.parent}"}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        processes.append(subprocess.Popen(command, env=os.environ | paths | environment, **quiet))
+        return processes[-1]
+
+    first = start(DASK, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    yield address, [DASK, "worker", address, "--nthreads", "1", "--no-dashboard"], start, first
     for process in processes:
         process.terminate()
     for process in processes:
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 def worker_name(_):
     return distributed.get_worker().name
 
 
-def test_tasks_on_a_gpu_go_where_one_is_and_a_lost_scheduler_is_told(machines, cluster, tmp_path):
-    address, processes = machines
+def test_tasks_on_a_gpu_go_where_one_is_and_a_lost_scheduler_is_told(scheduler, cluster, tmp_path):
+    address, worker, start, first = scheduler
+    start(*worker, "--local-directory", tmp_path)
+    start(*worker, "--local-directory", tmp_path, "--resources", "GPU=1", "--name", "gpu")
     with distributed.Client(address, timeout=60) as client:
         client.wait_for_workers(2, timeout=60)
-    names = executors.get(address).map(worker_name, range(6), "cuda")
+    names = parallel.run(worker_name, range(6), address, "cuda")
     assert {name for _, name in names} == {"gpu"}
     with pytest.raises(ValueError, match="on 'cuda', but no Dask worker offers a GPU; start one .* --resources GPU=1"):
-        next(executors.get(cluster).map(worker_name, range(6), "cuda"))
-    tasks = executors.get(address).map(partial(sleepy, tmp_path), range(20))
+        next(parallel.run(worker_name, range(6), cluster, "cuda"))
+    tasks = parallel.run(partial(kills_once, tmp_path), range(4, 20), address)
     next(tasks)
-    processes[0].kill()
+    first.kill()
     with pytest.raises(ConnectionError, match=f"the Dask scheduler at {address} is gone; what is done is kept"):
         list(tasks)
-    assert list(tmp_path.glob("done-*"))
+
+
+def members_in(folder):
+    return [path.name for path in folder.rglob("member-*")]
+
+
+HIDDEN = 'mount -t tmpfs none "$1" && cd "$2" && shift 2 && exec "$@"'
+
+
+def test_a_worker_that_shares_no_folder_trains_and_measures(scheduler, one_thread, own_store, tmp_path, monkeypatch):
+    """The store is hidden from the worker, which begins in an empty folder."""
+    alone = with_own_mounts()
+    address, worker, start, _ = scheduler
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    own_store.parent.mkdir()
+    places = {"HOME": str(elsewhere), "SALIENCY_STORE": str(elsewhere)}
+    start(*alone, HIDDEN, "sh", own_store.parent, elsewhere, *worker, "--local-directory", elsewhere, **places)
+    there = ensembles.get(SPEC, address)
+    assert there.path.is_relative_to(own_store) and len(members_in(own_store)) == 4
+    _, val = ensembles.splits(SPEC)
+    measured = [
+        snr.measure("input_gradient", there, val.inputs()[:6], val.labels[:6], executor=name)
+        for name in ("serial", address)
+    ]
+    assert measured[0].debiased() == pytest.approx(measured[1].debiased(), rel=1e-6)
+    assert list(parallel.ordered(members_in, [own_store, elsewhere], address)) == [[], []], "as the worker sees them"
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "here"))
+    assert alike(states(ensembles.get(SPEC)), states(there))
 
 
 def test_nobody_answers(monkeypatch):
-    monkeypatch.setattr(executors.cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
     with pytest.raises(ConnectionError, match="no Dask scheduler answers at tcp://127.0.0.1:9; start one with"):
-        next(executors.get("tcp://127.0.0.1:9").map(worker_name, [1]))
+        next(parallel.run(worker_name, [1], "tcp://127.0.0.1:9"))
 
 
 def test_serial_needs_no_dask():
@@ -248,46 +278,23 @@ print(len(snr.measure("input_gradient", ensembles.get(spec), val.inputs()[:8], v
 def test_without_dask_a_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ModuleNotFoundError, match=r"needs Dask, .* 'pip install \"\.\[cluster\]\"'"):
-        next(executors.get("dask").map(worker_name, [1]))
-
-
-@pytest.mark.parametrize("url", ["memory://members", "file://{}/common", "{}/common"])
-def test_members_are_shared_through_a_store(url, tmp_path, monkeypatch):
-    """Two machines without a folder in common: what one has trained, and a broken copy, which is made again."""
-    monkeypatch.setenv("SALIENCY_MEMBERS", url.format(tmp_path))
-    spec = dataclasses.replace(SPEC, n_members=2, snapshots=(1,), seed=len(url))
-    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "one"))
-    one = states(ensembles.get(spec))
-    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "other"))
-    monkeypatch.setattr(ensembles.getting, "train_members", lambda *a: pytest.fail("trained twice"))
-    other = ensembles.get(spec)
-    assert alike(one, states(other)) and other.path.is_relative_to(tmp_path / "other")
-    assert alike(one, [other.snapshot(k, 1).state_dict() for k in range(2)]), "the last epoch is the first"
-    ensembles.member_path(other.path, 1).unlink()
-    assert alike(one[1:], [other[1].state_dict()]), "fetched when it is asked for"
-    system, root = fsspec.url_to_fs(url.format(tmp_path))
-    assert not [path for path in system.find(root) if path.endswith(".tmp")]
-    monkeypatch.undo()
-    monkeypatch.setenv("SALIENCY_MEMBERS", url.format(tmp_path))
-    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "third"))
-    with system.open(f"{root}/{spec.key}/member-000.safetensors", "wb") as file:
-        file.write(b"half")
-    with pytest.warns(UserWarning, match="member-000.safetensors cannot be read .*; training it again"):
-        assert alike(one, states(ensembles.get(spec)))
-    with system.open(f"{root}/{spec.key}/member-000.safetensors", "rb") as file:
-        assert len(file.read()) > 1000, "and put back whole"
+        next(parallel.run(worker_name, [1], "dask"))
 
 
 WATCHED = """
 import os
 os.environ.pop("SALIENCY_QUIET", None)
-from saliency_lib.runtime import executors
-print(sorted(dict(executors.get(ADDRESS).map(abs, range(-3, 0))).values()))
+from saliency_lib.runtime import parallel
+
+def own(x):
+    return -x
+
+print(sorted(dict(parallel.run(own, range(-3, 0), ADDRESS)).values()))
 """
 
 
 @pytest.mark.notebook
-def test_a_notebook_that_somebody_watches_shows_dasks_progress_and_dashboard(tmp_path):
+def test_a_notebook_that_somebody_watches_runs_its_own_functions_and_shows_the_dashboard(tmp_path):
     with distributed.LocalCluster(1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as local:
         cell = nbformat.v4.new_code_cell(WATCHED.replace("ADDRESS", repr(local.scheduler_address)))
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "book.ipynb")
@@ -296,29 +303,4 @@ def test_a_notebook_that_somebody_watches_shows_dasks_progress_and_dashboard(tmp
         outputs = nbformat.read(tmp_path / "book.ipynb", 4).cells[0].outputs
         shown = [o.data.get("text/html", "") for o in outputs if o.output_type == "display_data"]
         assert any(f'href="{local.dashboard_link}"' in html for html in shown)
-        assert any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs), "the bars"
         assert [o.text for o in outputs if o.output_type == "stream"] == ["[1, 2, 3]\n"]
-
-
-def test_members_are_shared_through_s3(tmp_path, monkeypatch):
-    """A server of its own; ``pip install moto[server] s3fs`` for this test."""
-    pytest.importorskip("s3fs", reason="needs s3fs")
-    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "ENDPOINT_URL": f"http://{host}:{port}",
-            "ACCESS_KEY_ID": "a",
-            "SECRET_ACCESS_KEY": "b",
-        }.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        fsspec.filesystem("s3").mkdir("bucket")
-        monkeypatch.setenv("SALIENCY_MEMBERS", "s3://bucket/members")
-        monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "one"))
-        one = states(ensembles.get(SPEC))
-        monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "other"))
-        monkeypatch.setattr(ensembles.getting, "train_members", lambda *a: pytest.fail("trained twice"))
-        assert alike(one, states(ensembles.get(SPEC)))
-    finally:
-        server.stop()

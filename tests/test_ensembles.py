@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
@@ -14,22 +15,22 @@ import torch
 from filelock import FileLock
 
 from saliency_lib import ensembles, inference, training
-from saliency_lib.ensembles import EnsembleSpec, getting, members
+from saliency_lib.ensembles import EnsembleSpec, files, train
+from saliency_lib.runtime import parallel, store
 from saliency_lib.training import Recipe
 
 RECIPE = Recipe(epochs=1, batch_size=64)
 SPEC = EnsembleSpec("digits", "convnet-w4-d1-max", n_members=3, n_train=200, n_val=50, recipe=RECIPE)
 SCRIPT = """
 import torch
-from filelock import FileLock
 torch.set_num_threads({threads})
 from saliency_lib import ensembles
 from saliency_lib.training import Recipe
 recipe = Recipe(epochs=6, batch_size=64)
 spec = ensembles.EnsembleSpec("digits", "convnet-w16-d2-max", n_members=6, n_val=50, recipe=recipe)
-from saliency_lib.ensembles import getting
-train, trained = ensembles.train_members, []
-getting.train_members = lambda *arguments: trained.extend(arguments[1]) or train(*arguments)
+from saliency_lib.ensembles import train
+real, trained = train.train_members, []
+train.train_members = lambda *arguments: trained.extend(arguments[1]) or real(*arguments)
 ensembles.get(spec)
 print(spec.key, *trained)
 """
@@ -68,8 +69,8 @@ def test_a_member_is_what_fit_makes_of_its_seeds(own_store):
 def test_only_what_is_missing_is_trained(together, own_store, monkeypatch):
     spec = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, together=together), n_members=5)
     trained = []
-    real = ensembles.train_members
-    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    real = train.train_members
+    monkeypatch.setattr(train, "train_members", lambda s, which: trained.extend(which) or real(s, which))
     ensembles.get(dataclasses.replace(spec, n_members=2))
     ensembles.get(spec)
     before = weights(ensembles.get(spec))
@@ -125,8 +126,31 @@ def test_the_key_does_not_follow_what_grows_and_every_other_field_was_tried():
     }
     assert tried == {f.name for f in dataclasses.fields(Recipe)}
     tried = {k for change in CHANGES for k in change}
-    assert tried == {f.name for f in dataclasses.fields(EnsembleSpec)} - set(ensembles.GROWING)
+    assert tried == {f.name for f in dataclasses.fields(EnsembleSpec)} - {"n_members", "snapshots"}
     assert SPEC.recipe.lr == training.max_lr(SPEC.model)
+
+
+def test_networks_that_were_trained_before_are_found_and_are_what_would_be_trained_now(own_store):
+    """A change that trains other weights needs another ``VERSION`` in ensembles/spec.py, and new numbers here."""
+    recipe = Recipe(epochs=3, batch_size=96, lr=0.01, device="cpu", channels_last=True, bfloat16=False)
+    spec = EnsembleSpec("digits", "convnet-w4-d2-max", 1, recipe, n_train=96, n_val=40)
+    assert spec.key == "digits-convnet-w4-d2-max-1847cbd378e3"
+    steps = ensembles.get(spec).records[0]["history"]["loss"]
+    assert steps == pytest.approx([2.323047, 2.318926, 2.265629], abs=1e-4)
+    augmented = dataclasses.replace(spec, model="resnet_small", recipe=dataclasses.replace(recipe, augment="flip_crop"))
+    assert augmented.key == "digits-resnet_small-7a1015f5b9a1"
+    steps = ensembles.get(augmented).records[0]["history"]["loss"]
+    assert steps == pytest.approx([2.484422, 2.375081, 2.203063], abs=1e-4)
+
+
+def test_results_are_kept_apart_by_all_that_an_ensemble_is(own_store):
+    def anything(x):
+        return x
+
+    more = [dataclasses.replace(SPEC, **change) for change in ({"n_members": 2}, {"snapshots": (1,)}, {"seed": 1})]
+    assert len({store.Entry(anything, spec).path for spec in (SPEC, *more)}) == 4
+    some = [ensembles.get(spec) for spec in (SPEC, more[0], more[2])]
+    assert len({store.Entry(anything, ensemble).path for ensemble in some}) == 3
 
 
 def test_what_varies():
@@ -167,15 +191,26 @@ def flip_a_weight(raw):
         (flip_a_weight, "checksum"),
     ],
 )
-def test_a_corrupt_member_is_named_and_trained_again(own_store, damage, reason):
-    before = weights(ensembles.get(SPEC))
-    path = own_store / SPEC.key / "member-001.safetensors"
+@pytest.mark.parametrize("kind", ["member", "snapshot"])
+def test_a_corrupt_member_is_named_and_trained_again(own_store, kind, damage, reason):
+    """By the heads of the files if these say it, else when it is loaded."""
+    spec = dataclasses.replace(SPEC, snapshots=(1,))
+    ensemble = ensembles.get(spec)
+    before = weights(ensemble)
+    path = own_store / SPEC.key / ("" if kind == "member" else "epoch-001") / "member-001.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(members.CorruptMember, match=f"member-001.safetensors .*{reason}"):
-        members.load(path, SPEC.key)
-    with pytest.warns(UserWarning, match=f"member-001.safetensors .*{reason}.*training it again"):
-        again = ensembles.get(SPEC)
-    assert all(torch.equal(a, b) for a, b in zip(before, weights(again)))
+    with pytest.raises(files.CorruptMember, match=f"member-001.safetensors .*{reason}"):
+        files.load(path, SPEC.key)
+    again = ensemble
+    if reason == "cannot be read":
+        with pytest.warns(UserWarning, match=f"member-001.safetensors .*{reason}.*training it again"):
+            again = ensembles.get(spec)
+    else:
+        assert len(ensembles.get(spec)) == 3, "its head says nothing"
+        with pytest.warns(UserWarning, match=f"member-001.safetensors .*{reason}.*training it again"):
+            again[1] if kind == "member" else again.snapshot(1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(before, weights(again), strict=True))
+    assert files.digest(again.snapshot(1, 1).state_dict()) == files.digest(again[1].state_dict())
 
 
 def test_a_member_of_another_ensemble_is_refused(own_store):
@@ -211,7 +246,7 @@ def start(threads=1):
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
     undisturbed = start()
     key = undisturbed.communicate(timeout=300)[0].split()[0]
-    whole = {p.name: members.load(p, key) for p in sorted((own_store / key).glob("member-*"))}
+    whole = {p.name: files.load(p, key) for p in sorted((own_store / key).glob("member-*"))}
     for path in (own_store / key).iterdir():
         path.unlink()
     victim, deadline = start(), time.monotonic() + 120
@@ -226,7 +261,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(own_store):
         "kept, not trained again"
     )
     for name, state in whole.items():
-        again = members.load(own_store / key / name, key)
+        again = files.load(own_store / key / name, key)
         assert all(torch.equal(state[k], again[k]) for k in state)
 
 
@@ -249,16 +284,34 @@ def test_a_member_that_another_process_is_at_is_waited_for(together, lock, own_s
     path = own_store / spec.key / "member-002.safetensors"
     raw = path.read_bytes()
     path.unlink()
-    lock = FileLock(own_store / spec.key / lock)
+    lock = FileLock(own_store / spec.key / lock, thread_local=False)
     lock.acquire()
 
-    def finish(seconds):
+    def finish():
         path.write_bytes(raw)
         lock.release()
 
-    monkeypatch.setattr(getting.time, "sleep", finish)
-    monkeypatch.setattr(getting, "train_members", lambda *a: pytest.fail("trained twice"))
+    monkeypatch.setattr(store, "SAID_AFTER", 60)
+    monkeypatch.setattr(train, "train_members", lambda *a: pytest.fail("trained twice"))
+    other = threading.Timer(0.5, finish)
+    other.start()
     assert len(ensembles.get(spec)) == 3
+    other.join()
+
+
+def test_every_executor_trains_the_same_members(tmp_path, monkeypatch):
+    spec = EnsembleSpec("digits", "convnet-w4-d2-max", 5, Recipe(epochs=1, together=2), n_train=150, n_val=40)
+    before, weights = torch.get_num_threads(), {}
+    torch.set_num_threads(1)
+    try:
+        for name in parallel.EXECUTORS:
+            monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / name))
+            weights[name] = [net.state_dict() for net in ensembles.get(spec, name)]
+    finally:
+        torch.set_num_threads(before)
+    for members in zip(*weights.values(), strict=True):
+        one, *others = members
+        assert all(torch.equal(one[key], other[key]) for other in others for key in one), "bit for bit"
 
 
 def test_bad_specs_get_a_sentence(own_store):
@@ -301,10 +354,10 @@ def test_snapshots_are_the_weights_on_the_way_and_change_nothing_else(own_store)
 def test_a_lost_or_broken_snapshot_is_made_again(own_store, monkeypatch):
     spec = dataclasses.replace(SPEC, n_members=3, snapshots=(1,))
     ensemble, trained = ensembles.get(spec), []
-    real = ensembles.train_members
-    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
-    ensembles.snapshot_path(ensemble.path, 1, 1).unlink()
-    broken = ensembles.snapshot_path(ensemble.path, 2, 1)
+    real = train.train_members
+    monkeypatch.setattr(train, "train_members", lambda s, which: trained.extend(which) or real(s, which))
+    files.snapshot_path(ensemble.path, 1, 1).unlink()
+    broken = files.snapshot_path(ensemble.path, 2, 1)
     broken.write_bytes(broken.read_bytes()[:-8])
     ensembles.get(dataclasses.replace(spec, snapshots=()))
     assert not trained, "who asks for none needs none"
@@ -326,12 +379,12 @@ def test_snapshots_of_another_run_or_member_are_not_taken(own_store, monkeypatch
     """As a kill leaves them while a member is trained again, or a wrong copy."""
     spec = dataclasses.replace(SPEC, n_members=2, recipe=dataclasses.replace(RECIPE, epochs=2), snapshots=(1,))
     ensemble, trained = ensembles.get(spec), []
-    own, other = (ensembles.snapshot_path(ensemble.path, member, 1) for member in (0, 1))
-    of_other_run = members.record(own, spec.key) | {"run": "another"}
-    members.save(own, ensemble.snapshot(0, 1).state_dict(), of_other_run)
+    own, other = (files.snapshot_path(ensemble.path, member, 1) for member in (0, 1))
+    of_other_run = files.record(own, spec.key) | {"run": "another"}
+    files.write(own.parent, {own.name: files.packed(ensemble.snapshot(0, 1).state_dict(), of_other_run)})
     other.write_bytes(own.read_bytes())
-    real = ensembles.train_members
-    monkeypatch.setattr(getting, "train_members", lambda s, which, p: trained.extend(which) or real(s, which, p))
+    real = train.train_members
+    monkeypatch.setattr(train, "train_members", lambda s, which: trained.extend(which) or real(s, which))
     with pytest.warns(UserWarning, match=r"epoch-001/member-00.* is not of the run that gave member-00"):
         ensembles.get(spec)
     assert trained == [0, 1]

@@ -17,18 +17,20 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from conftest import with_own_mounts
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from saliency_lib import ensembles, snr
 from saliency_lib.book import pipeline, plotting, profiles, site
-from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.ensembles import EnsembleSpec, files
 from saliency_lib.runtime import store
 from saliency_lib.runtime.store import atomic, locked
 from saliency_lib.training import Recipe
 
-SPEC = EnsembleSpec("digits", "convnet-w4-d2-max", 4, Recipe(epochs=2, batch_size=32), n_train=400, n_val=40)
-KILLS = {"work": 35, "site": 15}
+RECIPE = Recipe(epochs=2, batch_size=32)
+SPEC = EnsembleSpec("digits", "convnet-w4-d2-max", 4, RECIPE, n_train=400, n_val=40, snapshots=(1,))
+KILLS = {"work": 15, "site": 8}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def made(folder: Path) -> dict:
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         name = str(path.relative_to(folder))
         if path.suffix == ".safetensors":
-            found[name] = ensembles.files.members.checksum(path)
+            found[name] = files.checksum(path)
         elif path.suffix == ".png":
             with Image.open(path) as image:
                 image.load()
@@ -102,7 +104,7 @@ def test_work_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(proces
     undisturbed(processes, work, tmp_path / "warm")
     seconds, moments = undisturbed(processes, work, tmp_path / "whole"), random.Random(0)
     expected, kills, ends, trial = made(tmp_path / "whole"), 0, 0, tmp_path / "trial"
-    assert len([name for name in expected if name.endswith("safetensors")]) >= 4 and len(expected) == 4 + 1 + 3 * 2
+    assert len(expected) == 2 * 4 + 1 + 2 + 2 * 2, "members and snapshots, manifest, results, figures"
     while kills < KILLS["work"]:
         if killed(processes, moments.uniform(0, seconds), work, trial):
             kills += 1
@@ -187,13 +189,7 @@ MOUNT = 'mount -t tmpfs -o size=500k none "$1" && SALIENCY_STORE="$1" exec "$2" 
 
 def test_a_full_disk_and_a_read_only_one_get_a_sentence_and_keep_what_is_there(tmp_path):
     """On a disk in memory that only the child sees, first too small, then read-only, then large enough."""
-    alone = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if (
-        not shutil.which("unshare")
-        or subprocess.run([*alone, "mount -t tmpfs none /tmp"], capture_output=True).returncode
-    ):
-        pytest.skip("this system lets nobody mount a disk of their own")
-    command = [*alone, MOUNT, "sh", str(tmp_path), sys.executable, ON_A_SMALL_DISK]
+    command = [*with_own_mounts(), MOUNT, "sh", str(tmp_path), sys.executable, ON_A_SMALL_DISK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     full, read_only, enough, kept, reading = done.stdout.splitlines()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from saliency_lib.audit.sentences import Problems
-from saliency_lib.ensembles.members import digest
+from saliency_lib.ensembles.files import digest
 from saliency_lib.inference import logits
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded

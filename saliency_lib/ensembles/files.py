@@ -1,16 +1,23 @@
-"""An ensemble's files: one per member and snapshot, and a manifest; what is wrong with them, and how to load them."""
+"""An ensemble's files: one per member and snapshot, with its record and checksum, and a manifest of all."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import nn
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+from torch import Tensor
 
-from saliency_lib.ensembles import members, sharing
-from saliency_lib.ensembles.spec import VERSION, EnsembleSpec, build
+from saliency_lib.ensembles.spec import VERSION, EnsembleSpec
 from saliency_lib.runtime.store import atomic, store_root
+
+
+class CorruptMember(Exception):
+    """A member's file is truncated, changed, or not a member of this ensemble; the message says what is wrong."""
 
 
 def folder_of(spec: EnsembleSpec) -> Path:
@@ -28,25 +35,74 @@ def snapshot_path(folder: Path, member: int, epoch: int) -> Path:
     return member_path(folder / f"epoch-{epoch:03d}", member)
 
 
-def of_member(spec: EnsembleSpec, folder: Path, member: int) -> list[Path]:
-    """The files that a member has: its last weights, and its snapshots."""
-    return [member_path(folder, member), *(snapshot_path(folder, member, epoch) for epoch in spec.snapshots)]
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return state.hexdigest()
+
+
+def packed(state: dict[str, Tensor], record: dict) -> bytes:
+    """The content of a file: weights, their checksum, and a record (JSON-able) of how they came about."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return serialised(tensors, {"record": json.dumps(record), "sha256": digest(tensors)})
+
+
+def write(folder: Path, contents: dict[Path, bytes]) -> None:
+    """Write files into the ensemble's folder, each whole or not at all."""
+    for name, content in contents.items():
+        with atomic(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
+def _open(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise CorruptMember(f"{path.name} cannot be read ({error})") from error
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a member's weights, as its file says; raises :class:`CorruptMember`."""
+    with _open(path) as file:
+        return (file.metadata() or {}).get("sha256", "")
+
+
+def record(path: Path, key: str) -> dict:
+    """What is known of a member, without reading its weights; raises :class:`CorruptMember` if it is not of ``key``."""
+    with _open(path) as file:
+        found = json.loads((file.metadata() or {}).get("record", "{}"))
+    if found.get("key") != key:
+        raise CorruptMember(f"{path.name} belongs to {found.get('key', 'no ensemble')}, not to {key}")
+    return found
+
+
+def load(path: Path, key: str) -> dict[str, Tensor]:
+    """The weights, after comparing their checksum; raises :class:`CorruptMember`."""
+    record(path, key)
+    with _open(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    if digest(tensors) != checksum(path):
+        raise CorruptMember(f"{path.name} does not match its checksum")
+    return tensors
 
 
 def flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
-    """Why a member must be trained (again); None if it is there and whole, with all snapshots."""
-    last, *early = files = of_member(spec, folder, member)
-    sharing.pull(folder, files)
-    if not all(path.exists() for path in files):
+    """Why a member must be trained (again), as far as the heads of its files say; None if all are there."""
+    last = member_path(folder, member)
+    early = {epoch: snapshot_path(folder, member, epoch) for epoch in spec.snapshots}
+    if not all(path.exists() for path in (last, *early.values())):
         return "missing"
     try:
-        members.load(last, spec.key)
-        for epoch, path in zip(spec.snapshots, early):
-            members.load(path, spec.key)
-            found = members.record(path, spec.key)
-            if [found.get(k) for k in ("member", "epoch", "run")] != [member, epoch, members.checksum(last)]:
+        record(last, spec.key)
+        for epoch, path in early.items():
+            found = record(path, spec.key)
+            if [found.get(k) for k in ("member", "epoch", "run")] != [member, epoch, checksum(last)]:
                 return f"{path.parent.name}/{path.name} is not of the run that gave {last.name}"
-    except members.CorruptMember as error:
+    except CorruptMember as error:
         return str(error)
     return None
 
@@ -65,61 +121,11 @@ def write_manifest(spec: EnsembleSpec, folder: Path) -> None:
     """
     found = []
     for path in sorted(folder.glob("member-*.safetensors")):
-        with suppress(members.CorruptMember):
-            found.append(members.record(path, spec.key))
+        with suppress(CorruptMember):
+            found.append(record(path, spec.key))
     path = folder / "manifest.json"
     text = json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n"
     with suppress(OSError):
         if not path.exists() or path.read_text() != text:
             with atomic(path) as temporary:
                 temporary.write_text(text)
-
-
-class Ensemble:
-    """Trained members on disk: ``len(ensemble)``, and ``ensemble[i]`` gives member i as a module in eval mode."""
-
-    def __init__(self, spec: EnsembleSpec, path: Path):
-        self.spec, self.path = spec, path
-        for i in range(spec.n_members):
-            sharing.pull(path, of_member(spec, path, i))
-        self.records = [members.record(member_path(path, i), spec.key) for i in range(spec.n_members)]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    @property
-    def key(self) -> str:
-        """What tells this ensemble from others, also from one that has grown."""
-        return f"{self.spec.key} x {len(self)}"
-
-    def __getitem__(self, member: int) -> nn.Module:
-        return self._load(member, member_path(self.path, member))
-
-    def snapshot(self, member: int, epoch: int) -> nn.Module:
-        """Member as it was after an epoch of its training, in eval mode; ValueError for one that was not kept."""
-        if epoch not in self.spec.snapshots:
-            raise ValueError(f"epoch {epoch} was not kept; the spec's snapshots are {list(self.spec.snapshots)}")
-        return self._load(member, snapshot_path(self.path, member, epoch))
-
-    def _load(self, member: int, path: Path) -> nn.Module:
-        if not 0 <= member < len(self):
-            raise IndexError(f"member {member} of an ensemble of {len(self)}")
-        sharing.pull(self.path, [path])  # on a worker without a folder in common
-        model = build(self.spec, 0, self.records[member]["classes"], tuple(self.records[member]["shape"]))
-        model.load_state_dict(members.load(path, self.spec.key))
-        return model.to(self.spec.recipe.device).eval()
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Validation accuracy of each member, in [0, 1]."""
-        return [record["accuracy"] for record in self.records]
-
-    @property
-    def seconds(self) -> float:
-        """Time that training took, all members together."""
-        return sum(record["seconds"] for record in self.records)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the members on disk."""
-        return sum(member_path(self.path, i).stat().st_size for i in range(len(self)))

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from saliency_lib import data, models, training
-from saliency_lib.runtime import executors
+from saliency_lib.runtime import parallel
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
@@ -51,7 +51,7 @@ def ours(train, width, size, cell):
 def seconds(task, executor):
     """Per network, over all cells."""
     started = time.perf_counter()
-    trained = sum(count for _, count in executors.get(executor).map(task, CELLS))
+    trained = sum(count for _, count in parallel.run(task, CELLS, executor))
     return (time.perf_counter() - started) / trained
 
 

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from saliency_lib import models, training
 from saliency_lib.data import ImageData
-from saliency_lib.runtime import executors
+from saliency_lib.runtime import parallel
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe, default_device
 
@@ -27,7 +27,7 @@ BATCH, MEMBERS = 128, 8
 WAYS = [
     (way, layout, executor)
     for way, layout in itertools.product(("loop", "stacked"), ("contiguous", "channels_last"))
-    for executor in executors.EXECUTORS
+    for executor in parallel.EXECUTORS
 ] + [("vmap", "contiguous", "serial")]
 CELLS = list(itertools.product((8, 28), (1, 2, 3), ("none", "max", "avg"), (4, 8, 16, 32, 64)))
 
@@ -85,7 +85,7 @@ def milliseconds(way: str, layout: str, executor: str, device: str, cell: tuple)
     copies, steps, times = (torch.get_num_threads() if executor == "processes" else 1), 2, []
     while len(times) < 3:
         task, started = partial(train_once, way, layout, device, steps, cell), time.perf_counter()
-        list(executors.get(executor).map(task, range(copies)))
+        list(parallel.run(task, range(copies), executor))
         seconds = time.perf_counter() - started
         if seconds < 0.15 and steps < 32:
             steps *= 2  # too short to tell
