@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from saliency_lib.inference import check, in_batches
 
-Kernel = Callable[[Tensor, Tensor, int], Tensor]
+Function = Callable[..., Tensor]  # f(model, images, targets, *, seed=0, batch_size=None) -> maps
+Kernel = Callable[[Tensor, Tensor, int], Tensor]  # kernel(x, y, size) -> maps of one batch
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Method:
         Whether ReLUs (and, for DeepLIFT, all non-linearities) must be modules; the method raises where they are not.
     """
 
-    function: Callable[..., Tensor]
+    function: Function
     citation: str
     forwards: int
     backwards: int
@@ -69,7 +70,7 @@ def composition(citation: str, **facts: int | bool) -> Callable:
         options of the decorated one, and a docstring that ends the first paragraph with source and cost.
     """
 
-    def register(build: Callable) -> Callable[..., Tensor]:
+    def register(build: Callable) -> Function:
         @wraps(build)
         def public(model, images, targets, *, seed=0, batch_size=None, **options):
             return build(**options)(model, images, targets, seed=seed, batch_size=batch_size)
@@ -97,7 +98,7 @@ def method(citation: str, **facts: int | bool) -> Callable:
         As in :class:`Method`, all but its function.
     """
 
-    def register(idea: Callable[..., Kernel | tuple[Kernel, int]]) -> Callable[..., Tensor]:
+    def register(idea: Callable[..., Kernel | tuple[Kernel, int]]) -> Function:
         @wraps(idea)
         def build(**options):
             def maps(model, images, targets, *, seed, batch_size):
@@ -131,7 +132,7 @@ def _documented(text: str, entry: Method) -> str:
     return "\n\n".join(filter(None, (summary, textwrap.fill(facts, 116), rest)))
 
 
-def resolve(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+def resolve(method: str | Function) -> Function:
     """The function of a method's name, or the function itself; ValueError for an unknown name or no function."""
     if callable(method):
         return method
@@ -145,7 +146,7 @@ def resolve(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def attribute(
-    method: str | Callable[..., Tensor],
+    method: str | Function,
     model: nn.Module,
     images: Tensor,
     targets: Tensor,

@@ -1,14 +1,14 @@
 """Averages, and variances, of a method's maps over noisy copies of the image."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saliency_lib.attribution.gradients import input_gradient
 from saliency_lib.attribution.integrated import integrated_gradients
-from saliency_lib.attribution.method import composition
+from saliency_lib.attribution.method import Function, composition
 from saliency_lib.inference import check, fitting
 from saliency_lib.runtime.seeds import INPUTS, derive
 
@@ -34,7 +34,7 @@ def _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size
         yield maps.unflatten(0, (len(part), -1))
 
 
-def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 25) -> Callable[..., Tensor]:
+def smooth(base: Function, sigma: float = SIGMA, n_samples: int = 25) -> Function:
     """SmoothGrad of any method: a method that averages the maps of noisy copies (Smilkov et al. 2017).
 
     The noise is drawn from ``seed`` and shared by all images; a stochastic base gets ``seed`` for every copy. At
@@ -48,9 +48,7 @@ def smooth(base: Callable[..., Tensor], sigma: float = SIGMA, n_samples: int = 2
     """
     _checked(sigma, n_samples)
 
-    def smoothed(
-        model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
-    ) -> Tensor:
+    def smoothed(model, images, targets, *, seed=0, batch_size=None):
         if sigma == 0:
             return base(model, images, targets, seed=seed, batch_size=batch_size)
         parts = _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size)
