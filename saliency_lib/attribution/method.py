@@ -58,16 +58,8 @@ METHODS: dict[str, Method] = {}
 def composition(citation: str, **facts: int | bool) -> Callable:
     """Register a method that is made of others: a function of options, by keyword, that returns a method.
 
-    Parameters
-    ----------
-    citation, facts
-        As in :class:`Method`, all but its function.
-
-    Returns
-    -------
-    callable
-        A decorator. It gives the public function ``f(model, images, targets, *, seed=0, batch_size=None)``, with the
-        options of the decorated one, and a docstring that ends the first paragraph with source and cost.
+    What is decorated becomes ``f(model, images, targets, *, seed=0, batch_size=None)``, with the options that it had,
+    and source and cost in its docstring; ``citation`` and ``facts`` are those of :class:`Method`.
     """
 
     def register(build: Callable) -> Function:
@@ -90,12 +82,8 @@ def method(citation: str, **facts: int | bool) -> Callable:
 
     ``kernel(x, y, size)`` gives maps of one batch as :func:`saliency_lib.inference.in_batches` wants it. An idea that
     sends each image through the model in several versions returns ``(kernel, copies)``. The input is checked before the
-    idea draws; ``function.kernel`` of what is registered is the idea, for other ideas to use.
-
-    Parameters
-    ----------
-    citation, facts
-        As in :class:`Method`, all but its function.
+    idea draws. What is decorated becomes a method as by :func:`composition`; the idea itself is its ``kernel``, for
+    other ideas to use.
     """
 
     def register(idea: Callable[..., Kernel | tuple[Kernel, int]]) -> Function:
