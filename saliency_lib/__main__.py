@@ -22,11 +22,11 @@ COMMANDS = {
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "test": "run the test suite; further arguments go to pytest",
     "bench": "run the benchmarks; further arguments go to pytest",
-    "lint": "check style and types of the code",
+    "lint": "check the style of the code",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pyright", "--pythonpath", sys.executable])
+LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q")
 
 
