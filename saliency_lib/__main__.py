@@ -164,7 +164,7 @@ def clean(_: argparse.Namespace) -> int:
 
 
 def lint(_: argparse.Namespace) -> int:
-    """Style and types; 1 if one of the tools has found something."""
+    """1 if one of the tools has found something."""
     return max([python(*command) for command in LINT]) and 1
 
 
