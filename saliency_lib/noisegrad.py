@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -171,7 +171,8 @@ def accuracy_drop(
     return _drops(model, images, labels, n_draws, seed)(sigma)
 
 
-class SigmaChoice(NamedTuple):
+@dataclass(frozen=True)
+class SigmaChoice:
     """A noise level and the curve that it was read from.
 
     Attributes
