@@ -40,13 +40,13 @@ class Recipe:
         ``"adam_onecycle"`` (Adam, one-cycle rate that peaks at ``lr``) or ``"sgd_step"`` (momentum SGD, ``lr`` halved
         after 1/2 and 5/6 of the epochs, which is after 15 and 25 of 30).
     lr : float, optional
-        Peak learning rate; default 0.01 (Woerl et al.), for plain networks that of a small sweep.
+        Peak learning rate; default 0.01 (Woerl et al.), for networks without shortcuts that of a small sweep.
     augment : str
         ``"none"`` or ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side).
     label_seed : int, optional
         Train on labels permuted with this seed (Adebayo et al.); default: the true ones.
     together : int
-        Members of an ensemble that are trained side by side (:func:`fit_together`); only plain networks. Which ones
+        Members of an ensemble that are trained side by side (:func:`fit_together`); convnets and the MLP. Which ones
         those are changes the weights by rounding only.
     device : str
         ``"cpu"`` or ``"cuda"``; default: the GPU where there is one. Sets ``channels_last`` and ``bfloat16``.
@@ -191,7 +191,7 @@ def fit_together(
     snapshots: Sequence[int] = (),
     val: ImageData | None = None,
 ) -> list[History]:
-    """Train plain networks of one architecture side by side, each as :func:`fit` would alone, up to rounding.
+    """Train convnets, or MLPs, of one architecture side by side, each as :func:`fit` would alone, up to rounding.
 
     Every step is one step of all of them (:class:`saliency_lib.models.stacked.Stacked`), which saves time where a step
     costs more in calls than in arithmetic. The seconds in a history are the network's share.

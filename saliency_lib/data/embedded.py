@@ -23,7 +23,7 @@ COMPOSED = {"train": 4000, "val": 1000}  # images where no number is asked for
 TRAIN_SCANS = 1437  # of 1,797; the others are for validation, so that no validation digit was trained on
 COLOURED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry")
 PHOTOS = (*COLOURED, "brick", "grass", "gravel", "camera")
-CENTRED = 0.875  # side of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
+SIDE = 0.875  # of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
 CONTRAST = 0.3  # least difference in luma between a digit's colour and the mean of its background, of 1
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -98,16 +98,16 @@ def _standing_out(colour: Tensor, behind: Tensor) -> Tensor:
     return (colour + (wanted - luma)[:, None]).clamp(0, 1)
 
 
-def _composed(split: str, n: int, size: int, seed: int, plain: bool) -> dict[str, Tensor]:
+def _composed(split: str, n: int, size: int, seed: int, varied: bool) -> dict[str, Tensor]:
     """``n`` digits on photographs, of any colour, size and place, or all white, of one size and in the middle."""
     (ink, labels), draw = scans(split), _Draws(seed, split, n)
     scan = (draw(0) * len(ink)).long().clamp(max=len(ink) - 1)
-    side = torch.full((n, 1), CENTRED) if plain else 0.55 + 0.35 * draw(1, 1)  # of the picture's
-    offset = torch.zeros(n, 2) if plain else (2 * draw(2, 2) - 1) * (1 - side)  # from its middle
+    side = 0.55 + 0.35 * draw(1, 1) if varied else torch.full((n, 1), SIDE)  # of the picture's
+    offset = (2 * draw(2, 2) - 1) * (1 - side) if varied else torch.zeros(n, 2)  # from its middle
     alpha = (1.5 * _placed(ink[scan], 1 / side.expand(-1, 2), -offset / side, size)).clamp(0, 1)
     background = _backgrounds(draw, size)
     behind = torch.einsum("nchw,c->n", background, LUMA) / size**2
-    colour = torch.ones(n, 3) if plain else _standing_out(draw(6, 3), behind)
+    colour = _standing_out(draw(6, 3), behind) if varied else torch.ones(n, 3)
     images = alpha * colour[:, :, None, None] + (1 - alpha) * background
     return {"images": (images * 255).round().to(torch.uint8), "labels": labels[scan], "masks": alpha[:, 0] > 0.5}
 
@@ -115,10 +115,10 @@ def _composed(split: str, n: int, size: int, seed: int, plain: bool) -> dict[str
 @DataSet(DIGITS, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434))
 def photodigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for; a digit's side is 55 to 90 % of the picture's."""
-    return kept(_composed, split, n or COMPOSED[split], size, seed=20221, plain=False)
+    return kept(_composed, split, n or COMPOSED[split], size, seed=20221, varied=True)
 
 
 @DataSet(DIGITS, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970))
 def cdigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for, every digit white and in the middle, 7/8 as wide as the picture."""
-    return kept(_composed, split, n or COMPOSED[split], size, seed=20222, plain=True)
+    return kept(_composed, split, n or COMPOSED[split], size, seed=20222, varied=False)

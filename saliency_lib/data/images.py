@@ -1,4 +1,4 @@
-"""What passes between rooms: images, labels and masks of one split, uint8 until a batch is normalised."""
+"""Images, labels and masks of one split, uint8 until a batch is normalised."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
