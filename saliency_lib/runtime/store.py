@@ -138,7 +138,7 @@ class Entry:
     def load(self) -> Any:
         """What was kept; raises LookupError if nothing whole is there."""
         try:
-            content = self.path.read_bytes()
+            content = memoryview(self.path.read_bytes())  # whose slices are no copies
             if hashlib.sha256(content[32:]).digest() == content[:32]:
                 return pickle.loads(content[32:])
         except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, TypeError):
@@ -147,9 +147,10 @@ class Entry:
 
     def save(self, value: Any) -> Any:
         """Keep a value, which is given back; a folder that cannot be written costs only the time."""
-        content = pickle.dumps(value)
-        with suppress(OSError), atomic(self.path) as temporary:
-            temporary.write_bytes(hashlib.sha256(content).digest() + content)
+        content = pickle.dumps(value, protocol=5)
+        with suppress(OSError), atomic(self.path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
         return value
 
 
