@@ -127,10 +127,13 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
                 running[pool.submit(task, attempt[1])] = attempt
             if not running:
                 break
+            alone = len(running) == 1
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 k, item, failed = running.pop(future)
                 if (error := _error(future, executor)) is None:
                     yield k, item, future.result()
+                elif _died(error) and not alone:  # which of several killed it will be seen
+                    suspects.append((k, item, min(failed + 1, TRIES - 1)))
                 elif failed + 1 == TRIES:
                     failures.append((item, error))
                 else:
