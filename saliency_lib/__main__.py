@@ -232,10 +232,11 @@ def main(words: list[str]) -> int:
         return _told(OWN_WORDS[words[0]], *words[1:])
     arguments = parser().parse_args(words)
     if arguments.data_root:
-        os.environ["SALIENCY_DATA"] = root = os.path.abspath(os.path.expanduser(arguments.data_root))
+        root = os.path.abspath(os.path.expanduser(arguments.data_root))
         if not os.path.isdir(root):
             say(f"run_all.sh: --data-root {root} is not a folder")
             return 2
+        os.environ["SALIENCY_DATA"] = root
     return _told(OPTIONS[arguments.command], arguments)
 
 

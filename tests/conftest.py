@@ -49,9 +49,15 @@ def real_data(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def global_state_untouched():
-    """No test, so nothing of the library, may leave PyTorch's global generator or defaults changed."""
-    before, kind = torch.random.get_rng_state(), torch.get_default_dtype()
+    """No test, so nothing of the library, may leave PyTorch's global generator or defaults changed.
+
+    Commands set the environment for the rest of their process: it is put back.
+    """
+    before, kind, environment = torch.random.get_rng_state(), torch.get_default_dtype(), dict(os.environ)
     yield
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
     after = torch.random.get_rng_state()
     torch.random.set_rng_state(before)
     assert torch.equal(before, after), "the global random state moved"

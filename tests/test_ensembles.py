@@ -131,16 +131,21 @@ def test_the_key_does_not_follow_what_grows_and_every_other_field_was_tried():
 
 
 def test_networks_that_were_trained_before_are_found_and_are_what_would_be_trained_now(own_store):
-    """A change that trains other weights needs another ``VERSION`` in ensembles/spec.py, and new numbers here."""
+    """A change that trains other weights needs another ``VERSION`` in ensembles/spec.py, and new numbers here.
+
+    The residual network learns by SGD: Adam's first steps hang on the sign of each gradient alone, one of which is mere
+    rounding here, so that another processor's third loss is 2.2031 in place of 2.2027.
+    """
     recipe = Recipe(epochs=3, batch_size=96, lr=0.01, device="cpu", channels_last=True, bfloat16=False)
     spec = EnsembleSpec("digits", "convnet-w4-d2-max", 1, recipe, n_train=96, n_val=40)
     assert spec.key == "digits-convnet-w4-d2-max-1847cbd378e3"
     steps = ensembles.get(spec).records[0]["history"]["loss"]
     assert steps == pytest.approx([2.323047, 2.318926, 2.265629], abs=1e-4)
-    augmented = dataclasses.replace(spec, model="resnet_small", recipe=dataclasses.replace(recipe, augment="flip_crop"))
-    assert augmented.key == "digits-resnet_small-7a1015f5b9a1"
+    recipe = dataclasses.replace(recipe, schedule="sgd_step", augment="flip_crop")
+    augmented = dataclasses.replace(spec, model="resnet_small", recipe=recipe)
+    assert augmented.key == "digits-resnet_small-e873192f06ff"
     steps = ensembles.get(augmented).records[0]["history"]["loss"]
-    assert steps == pytest.approx([2.484422, 2.375081, 2.203063], abs=1e-4)
+    assert steps == pytest.approx([2.484422, 2.404289, 2.416473], abs=1e-4)
 
 
 def test_results_are_kept_apart_by_all_that_an_ensemble_is(own_store):
