@@ -22,11 +22,11 @@ COMMANDS = {
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "test": "run the test suite; further arguments go to pytest",
     "bench": "run the benchmarks; further arguments go to pytest",
-    "lint": "check the style of the code",
+    "lint": "check style and types of the code",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."])
+LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "saliency_lib"])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q")
 
 
@@ -222,7 +222,12 @@ def audit(*words: str) -> int:
     return 0
 
 
-OWN_WORDS = {"test": partial(python, "pytest"), "bench": partial(python, *BENCH), "lab": lab, "audit": audit}
+OWN_WORDS: dict[str, Callable[..., int]] = {
+    "test": partial(python, "pytest"),
+    "bench": partial(python, *BENCH),
+    "lab": lab,
+    "audit": audit,
+}
 OPTIONS = {"run": run, "check": check, "publish": publish, "site": site, "lint": lint, "setup": setup, "clean": clean}
 
 

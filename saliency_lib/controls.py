@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +122,7 @@ def measure(
     chunk = max(len(ensemble), CHUNK_VALUES // (len(ensemble) * images[0].numel()))
     count = max(1, len(images) // chunk)  # each chunk at least as large, so that it has an image for every member
     chunks, parts = torch.arange(len(images)).tensor_split(count), []
-    where = {"batch_size": batch_size, "executor": executor}
+    where: dict[str, Any] = {"batch_size": batch_size, "executor": executor}
     for rows in chunks:
         seeds = [seed, derive(seed, AGAIN)] if resample else [seed]
         drawn = (snr.member_maps(method, ensemble, images[rows], targets[rows], seed=s, **where) for s in seeds)

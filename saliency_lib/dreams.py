@@ -130,7 +130,7 @@ class MeanObjective:
 
     def gradient(self, inputs: Tensor) -> Tensor:
         """By the inputs (n, c, h, w), with the next draws of models and noise."""
-        numbers, total = range(len(self.models)), 0.0
+        numbers, total = range(len(self.models)), torch.zeros_like(inputs)
         if self.subset is not None:
             numbers = torch.randperm(len(self.models), generator=self.order)[: self.subset].tolist()
         for k in numbers:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 
@@ -25,7 +26,7 @@ class Estimate(NamedTuple):
 UNKNOWN = Estimate(float("nan"), float("-inf"), float("inf"))
 
 
-def jackknife(full: float, left_out: np.ndarray, sizes: np.ndarray) -> Estimate:
+def jackknife(full: float, left_out: ArrayLike, sizes: ArrayLike) -> Estimate:
     """Delete-a-group jackknife interval (Busing, Meijer and van der Leeden 1999, for groups of unequal size).
 
     Parameters
@@ -98,7 +99,7 @@ class Replicates(Generic[T]):
 
     def estimate(self, statistic: Callable[..., float] | None = None, *others: "Replicates") -> Estimate:
         """The number, or ``statistic`` as by :meth:`map`, with its 95 % interval (delete-a-group jackknife)."""
-        numbers = self.map(statistic, *others) if statistic else self
+        numbers: Replicates[Any] = self.map(statistic, *others) if statistic else self
         return jackknife(numbers.value, numbers.without, numbers.sizes)
 
 
@@ -162,7 +163,8 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
         value = above.value / below.value if below.value else float("nan")
         return Estimate(value, float("-inf"), float("inf"))
     value = above.value / below.value
-    half = np.hypot(*[(e.high - e.low) / 2 / e.value for e in (above, below)])
+    errors = [(e.high - e.low) / 2 / e.value for e in (above, below)]
+    half = np.hypot(errors[0], errors[1])
     return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))
 
 

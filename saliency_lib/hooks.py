@@ -1,7 +1,7 @@
 """Looking at what a model does in a pass: hooks that go with their block, and copies that cost no memory."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ def device_of(model: nn.Module, images: Tensor) -> torch.device:
 
 
 @contextmanager
-def hooked(modules: list[nn.Module], hook: Callable, before: bool = False):
+def hooked(modules: Iterable[nn.Module], hook: Callable, before: bool = False):
     """``hook(module, inputs, output)`` after, or ``hook(module, inputs)`` before, each forward pass of the modules,
     inside the block only."""
     handles = []
@@ -36,7 +36,7 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 def sharing(model: nn.Module) -> nn.Module:
     """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
-    views = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
+    views: dict[int, Tensor] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     views |= {id(b): b.detach() for b in model.buffers()}
     return copy.deepcopy(model, views)
 
@@ -58,10 +58,9 @@ def probe(model: nn.Module) -> Tensor:
     ValueError
         If none of the usual sizes will do.
     """
-    convolution, linear = (
-        next((m for m in model.modules() if isinstance(m, kind)), None) for kind in (nn.Conv2d, nn.Linear)
-    )
-    shapes = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    linear = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
+    shapes: list[tuple[int, ...]] = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
     shapes += [(1, linear.in_features)] if linear else []
     like = next((p for p in model.parameters()), torch.empty(0))
     for shape in shapes:

@@ -109,13 +109,13 @@ def in_batches(
     """
     check(model, images, targets, batch_size)
     size = batch_size or fitting(model, images)
-    step, device, found = max(1, size // copies), device_of(model, images), None
+    step, device, found = max(1, size // copies), device_of(model, images), torch.empty(0)
     with gives_logits(model, targets), torch.enable_grad():
         for start in range(0, len(images), step):
             rows = slice(start, start + step)
             x = images[rows].detach().to(device, memory_format=torch.channels_last)
             part = kernel(x, None if targets is None else targets[rows].to(device), size).detach()
-            if found is None:
+            if start == 0:
                 found = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
             found[rows] = part
     return found

@@ -156,11 +156,11 @@ def _channels_last(module: nn.Module) -> nn.Module:
 def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], keep_statistics: bool) -> None:
     """Give a module new weights on memory of their own, drawn on the CPU."""
     drawn, device = copy.deepcopy(module), next((t.device for t in (*module.parameters(), *module.buffers())), "cpu")
-    drawn.to("cpu", memory_format=torch.contiguous_format)  # draws come in the order of memory
+    drawn.to("cpu").to(memory_format=torch.contiguous_format)  # draws come in the order of memory
     with seeded(seed), torch.no_grad():
         draw(drawn)
-        if hasattr(drawn, "reset_running_stats"):
-            drawn.reset_running_stats()
+        if reset := getattr(drawn, "reset_running_stats", None):
+            reset()
             for name, statistic in module.named_buffers(recurse=False) if keep_statistics else ():
                 getattr(drawn, name).copy_(statistic)
     for name, inside in _channels_last(drawn.to(device)).named_modules():

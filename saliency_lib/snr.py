@@ -6,9 +6,10 @@ E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sq
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -179,10 +180,10 @@ class Measurement(Replicates[Powers]):
 
 def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
     """Measurement of maps given one member at a time, each (images, c, h, w); ``n`` is for those without a length."""
-    n = len(maps) if n is None else n
+    n = len(cast(Sized, maps)) if n is None else n
     if n < 2:
         raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
-    parts = [(group, Moments()) for group in groups(n) or [range(n)]]
+    parts = [(group, Moments()) for group in groups(n) or [list(range(n))]]
     moments_of = {k: moments for group, moments in parts for k in group}
     for k, of_member in enumerate(maps):
         moments_of[k].update(of_member)

@@ -144,6 +144,8 @@ def flip_crop(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def _optimizer(model: nn.Module, recipe: Recipe, steps: int):
     """The optimizer and its schedule, which is stepped after every batch."""
+    if recipe.lr is None:
+        raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
     if recipe.schedule == "adam_onecycle":
         optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         # one extra step, so that the last batch is trained at a rate above zero and the cycle is never overrun
@@ -197,14 +199,12 @@ def fit_together(
     costs more in calls than in arithmetic. The seconds in a history are the network's share.
     """
     started, device, members = time.monotonic(), recipe.device, len(models)
-    if recipe.lr is None:
-        raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
     if not models or len(models) != len(seeds):
         raise ValueError(f"every network needs a seed of its own; there are {len(models)} networks, {len(seeds)} seeds")
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     for model in models:
-        model.to(device, memory_format=layout)
-    network = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
+        model.to(device).to(memory_format=layout)
+    network: nn.Module = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
     train, val = train.to(device), None if val is None else val.to(device)
     optimizer, schedule = _optimizer(network, recipe, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     histories, generators = [History() for _ in models], [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -213,7 +213,7 @@ def fit_together(
             network.train()
             loss, right = torch.zeros((2, members), device=device)
             for x, y in _batches(train, recipe, generators):
-                with torch.autocast(device, torch.bfloat16, enabled=recipe.bfloat16):
+                with torch.autocast(device, torch.bfloat16, enabled=bool(recipe.bfloat16)):
                     out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
                 losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
                 optimizer.zero_grad(set_to_none=True)
@@ -225,7 +225,7 @@ def fit_together(
             if not loss.isfinite().all():
                 advice = f"lower the learning rate ({recipe.lr:g}) or look for broken pixels"
                 raise FloatingPointError(f"the loss of epoch {epoch} is {loss.sum().item()}: {advice}")
-            if members > 1:
+            if isinstance(network, Stacked):
                 network.copy_to(models)
             for model, history, total, hits in zip(models, histories, loss.tolist(), right.tolist()):
                 model.eval()

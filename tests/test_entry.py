@@ -191,10 +191,13 @@ def test_publish_says_what_it_wrote(monkeypatch, capsys):
     assert cli.main(["publish"]) == 0 and "up to date" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text,code", [('"""Says what it is."""\n', 0), ("import os\n", 1), ("x  = 1\n", 1)])
-def test_lint_fails_on_what_ruff_finds(text, code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "text,code", [('"""Says what it is."""\n', 0), ("import os\n", 1), ("x  = 1\n", 1), ('x: int = ""\n', 1)]
+)
+def test_lint_fails_on_what_its_tools_find(text, code, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "PROJECT", tmp_path)
-    (tmp_path / "a.py").write_text(text)
+    (tmp_path / "saliency_lib").mkdir()
+    (tmp_path / "saliency_lib" / "a.py").write_text(text)
     assert cli.main(["lint"]) == code
 
 

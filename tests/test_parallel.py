@@ -101,7 +101,10 @@ def noted(folder, item):
 
 
 def test_a_task_that_fails_three_times_is_told_and_costs_no_other(tmp_path):
-    """Of all that was under way when a process died each is done again alone, so that only the guilty one fails."""
+    """Of all that was under way when a process died each is done again alone, so that only the guilty one fails.
+
+    A death in company is no one's failure, so that a task has three tries of its own, and there may be a fourth.
+    """
     items, done = [("works", k) for k in range(8)] + [("dies", 8), ("raises", 9)] + [("works", 10)], []
     with pytest.raises(parallel.TasksFailed, match="2 tasks failed 3 times; the first with ") as error:
         done.extend(k for _, k in parallel.run(partial(noted, tmp_path), items, "processes"))
@@ -111,7 +114,7 @@ def test_a_task_that_fails_three_times_is_told_and_costs_no_other(tmp_path):
     assert reasons[("dies", 8)].startswith("the worker that ran it died each time")
     assert reasons[("raises", 9)] == "ValueError: not 9"
     tries = [len(list(tmp_path.glob(f"{what}-{k}-*"))) for what, k in items]
-    assert tries[8] == 3 and tries[9] in (3, 4) and max(tries[:8] + tries[10:]) <= 2
+    assert tries[8] in (3, 4) and tries[9] in (3, 4) and max(tries[:8] + tries[10:]) <= 2
     assert dict(parallel.run(square, [4], "processes")) == {4: 16}
 
 

@@ -7,6 +7,7 @@ shows it), and it sends the reference through the network once for every image.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +73,9 @@ def _back(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
 
 def _largest(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Maxima and where they are."""
-    module = copy.copy(module)
-    module.return_indices = True
-    return module.forward(x)
+    alike: Any = copy.copy(module)
+    alike.return_indices = True
+    return alike.forward(x)
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def full_precision() -> Iterator[None]:
 @contextmanager
 def _out_of_place(modules: list[nn.Module]) -> Iterator[None]:
     """Activations leave their inputs as they are inside the block."""
-    changed = [module for module in modules if getattr(module, "inplace", False)]
+    changed: list[Any] = [module for module in modules if getattr(module, "inplace", False)]
     try:
         for module in changed:
             module.inplace = False

@@ -18,6 +18,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, wraps
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ class Method:
 METHODS: dict[str, Method] = {}
 
 
-def composition(citation: str, **facts: int | bool) -> Callable:
+def composition(citation: str, **facts: Any) -> Callable:
     """Register a method that is made of others: a function of options, by keyword, that returns a method.
 
     What is decorated becomes ``f(model, images, targets, *, seed=0, batch_size=None)``, with the options that it had,
@@ -70,14 +71,14 @@ def composition(citation: str, **facts: int | bool) -> Callable:
         METHODS[build.__name__] = entry = Method(public, citation, **facts)
         options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
         shared = inspect.signature(_every)
-        public.__signature__ = shared.replace(parameters=[*shared.parameters.values(), *options])
+        vars(public)["__signature__"] = shared.replace(parameters=[*shared.parameters.values(), *options])
         public.__doc__ = _documented(inspect.getdoc(build) or "", entry)
         return public
 
     return register
 
 
-def method(citation: str, **facts: int | bool) -> Callable:
+def method(citation: str, **facts: Any) -> Callable:
     """Register a method that is an idea ``idea(model, images, seed, *, options) -> kernel``.
 
     ``kernel(x, y, size)`` gives maps of one batch as :func:`saliency_lib.inference.in_batches` wants it. An idea that
@@ -108,6 +109,7 @@ def _every(
     model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
 ) -> Tensor:
     """What all methods have in common."""
+    raise NotImplementedError
 
 
 def _documented(text: str, entry: Method) -> str:

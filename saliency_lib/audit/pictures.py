@@ -83,7 +83,8 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
     channels = values.shape[1]
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither for ImageNet's")
-    mean, std = (mean, std) if mean is not None else IMAGENET[channels]
+    if mean is None or std is None:
+        mean, std = IMAGENET[channels]
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         fit = f"{channels} channels need as many means and positive deviations"
         raise ValueError(f"pictures of {fit}, not {mean}, {std}")
@@ -96,8 +97,8 @@ def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, probl
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]
-    chosen = sum(o.softmax(1) for o in outputs).argmax(1).cpu()
-    if which == FOLDERS and pictures.folders_are_classes(outputs[0].shape[1]):
+    chosen = sum((o.softmax(1) for o in outputs), start=torch.zeros_like(outputs[0])).argmax(1).cpu()
+    if which == FOLDERS and pictures.labels is not None and pictures.folders_are_classes(outputs[0].shape[1]):
         chosen = pictures.labels
     elif which == FOLDERS:
         problems.append(

@@ -1,6 +1,7 @@
 """One look for all figures, and a figure is a picture and its numbers: ``<id>.png`` and ``<id>.json``."""
 
 import base64
+import colorsys
 import html
 import json
 import math
@@ -19,6 +20,7 @@ import PIL.Image
 import seaborn
 import torch
 from IPython.display import HTML, Image, display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from saliency_lib.attribution import METHODS
@@ -39,7 +41,7 @@ class _Colours(dict):
         made = [known for known in METHODS if known not in self]
         if name not in made:
             raise KeyError(name)
-        return matplotlib.colors.to_hex(matplotlib.colors.hsv_to_rgb((0.618 * made.index(name) % 1, 0.45, 0.8)))
+        return matplotlib.colors.to_hex(colorsys.hsv_to_rgb(0.618 * made.index(name) % 1, 0.45, 0.8))
 
 
 METHOD_COLOURS = _Colours({  # the same in every figure; one hue per family
@@ -162,8 +164,9 @@ def save_animation(
     frames = []
     for figure in figures:
         figure.set_dpi(dpi)
-        figure.canvas.draw()
-        frames.append(PIL.Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB"))
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
         plt.close(figure)
     path = run.folder / f"{name}.gif"
     with atomic(path) as temporary:

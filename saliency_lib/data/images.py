@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,11 +53,13 @@ class ImageData:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(c, h, w) of one image."""
-        return tuple(self.images.shape[1:])
+        _, c, h, w = self.images.shape
+        return c, h, w
 
     def to(self, device: str | torch.device) -> "ImageData":
         """The same data on another device."""
-        return replace(self, **{name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)})
+        moved: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **moved)
 
     def take(self, indices: int | slice | Sequence[int] | Tensor) -> "ImageData":
         """Some of the images: the first ``indices`` of them if it is an int, else those that it selects."""

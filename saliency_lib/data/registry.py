@@ -87,7 +87,7 @@ def load(
         raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (None, or null, takes all)")
     images, labels, masks = images[:n], labels[:n], None if masks is None else masks[:n]
     if images.shape[-1] != size:
-        shape = {"size": (size, size), "mode": "bilinear", "antialias": True}
+        shape: dict[str, Any] = {"size": (size, size), "mode": "bilinear", "antialias": True}
         images = F.interpolate(images.float(), **shape).round().clamp(0, 255).to(torch.uint8)
         masks = None if masks is None else F.interpolate(masks[:, None].float(), **shape)[:, 0] > 0.5
     mean, std = (torch.as_tensor(found[key]) for key in ("mean", "std"))

@@ -135,7 +135,7 @@ def _tree(base: Path, split: str, size: int, channels: int = 3) -> dict | None:
     train, chosen = split_folder(base, "train"), split_folder(base, split)
     if chosen is None:
         return None
-    classes, files = listing(chosen, train and listing(train)[0])
+    classes, files = listing(chosen, listing(train)[0] if train else None)
     return decoded(files, size, channels) | {"classes": [IMAGENETTE.get(name, name) for name in classes]}
 
 
@@ -167,7 +167,10 @@ def cifar10(split: str, n: int | None, size: int, root: Path) -> dict:
 @DataSet(tuple(IMAGENETTE.values()), 128, (0.4608, 0.4559, 0.4321), (0.2756, 0.2732, 0.2963))
 def imagenette(split: str, n: int | None, size: int, root: Path) -> dict:
     """Ten classes of ImageNet, fast.ai's version of 160 pixels."""
-    return _tree(root / "imagenette", split, size) or _tree(_whole("imagenette", root), split, size)
+    found = _tree(root / "imagenette", split, size) or _tree(_whole("imagenette", root), split, size)
+    if found is None:
+        raise DataError(f"{_whole('imagenette', root)} has no folder for {split!r}; remove it to have it fetched again")
+    return found
 
 
 @DataSet(DIGITS, 32, (0.5419, 0.5355, 0.5037), (0.2711, 0.2696, 0.2896))

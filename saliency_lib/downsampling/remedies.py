@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -18,8 +19,8 @@ class StridedConv(NamedTuple):
     """A convolution that is touched: its name, the sides of its kernel and its strides, both (vertical, horizontal)."""
 
     name: str
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 def strided_convs(
@@ -63,13 +64,15 @@ def strided_convs(
             module.register_forward_pre_hook(lambda m, inputs, name=name: note(m, inputs, name))
     with torch.enable_grad(), hooked(explained, lambda _m, _i, out: out.detach().requires_grad_().clone()):
         copied(x.clone())  # which may be changed in place
+    convs = []
     for name, module in found.items():
         if not isinstance(module, nn.Conv2d):
             raise ValueError(f"{name!r} is a {type(module).__name__}; only strided Conv2d can be smoothed")
-    return [StridedConv(name, tuple(m.kernel_size), tuple(m.stride)) for name, m in found.items()]
+        convs.append(StridedConv(name, tuple(module.kernel_size), tuple(module.stride)))
+    return convs
 
 
-def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Conv2d, StridedConv]:
+def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Module, StridedConv]:
     """The modules of :func:`strided_convs`, but ValueError where there are none."""
     convs = strided_convs(model, layers, images)
     if not convs:
@@ -84,7 +87,8 @@ def mean_of_rolls(x: Tensor, stride: Sequence[int], back: bool = False) -> Tenso
     """Mean of x (n, c, h, w) over circular shifts by 0 to stride - 1 pixels, down and right, or with ``back`` up and
     left; of four for a stride of two."""
     for dim, steps in zip((2, 3), stride):
-        x = sum(x.roll(-k if back else k, dim) for k in range(steps)) / steps
+        rolls = [x.roll(-k if back else k, dim) for k in range(steps)]
+        x = reduce(torch.add, rolls) / steps
     return x
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +21,15 @@ class BilinearPath(nn.Module):
 
     def __init__(self, original: nn.Conv2d):
         super().__init__()
-        like = {"device": original.weight.device, "dtype": original.weight.dtype}
+        like: dict[str, Any] = {"device": original.weight.device, "dtype": original.weight.dtype}
         self.original, self.teaching = original, False
         self.before = nn.Conv2d(original.in_channels, original.out_channels, 3, padding=1, **like)
         self.after = nn.Conv2d(original.out_channels, original.out_channels, 3, padding=1, **like)
 
     def smooth(self, x: Tensor) -> Tensor:
         """What stands for the original's output, of the same shape."""
-        conv, padding = self.original, (0, 0) if self.original.padding == "valid" else self.original.padding
+        conv, padding = self.original, self.original.padding
+        padding = (0, 0) if isinstance(padding, str) else padding  # "valid", as "same" goes with no stride
         size = [
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(x.shape[2:], padding, conv.dilation, conv.kernel_size, conv.stride)
@@ -76,13 +78,14 @@ class BilinearSurrogate(nn.Module):
         self.losses = {conv.name: [] for conv in convs}
         with seeded(seed):
             for conv in convs:
-                self.network.set_submodule(conv.name, BilinearPath(self.network.get_submodule(conv.name)))
+                original = cast(nn.Conv2d, self.network.get_submodule(conv.name))
+                self.network.set_submodule(conv.name, BilinearPath(original))
         self.eval().requires_grad_(False)
 
     @property
     def paths(self) -> dict[str, BilinearPath]:
         """The replacements by the names of what they replace."""
-        return {name: self.network.get_submodule(name) for name in self.losses}
+        return {name: cast(BilinearPath, self.network.get_submodule(name)) for name in self.losses}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (n, classes), with all replacements."""
@@ -120,7 +123,7 @@ class BilinearSurrogate(nn.Module):
                     with torch.enable_grad():
                         losses = {name: F.l1_loss(paths[name].smooth(x), y) for name, (x, y) in pairs.items()}
                         optimizer.zero_grad(set_to_none=True)
-                        sum(losses.values()).backward()
+                        torch.stack(list(losses.values())).sum().backward()
                     optimizer.step()
                     for name, loss in losses.items():
                         sums[name] += loss.item() * len(rows)

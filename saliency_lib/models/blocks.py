@@ -1,6 +1,7 @@
 """What the networks are made of: normalisation and activation by name, and He initialisation."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +31,7 @@ def he_init(model: nn.Module) -> nn.Module:
 
 def in_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     """A convolution like ``conv``, freshly He-initialised, for another number of input channels."""
-    new = nn.Conv2d(
-        channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None
-    )
-    return he_init(new)
+    like: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding")}
+    new = nn.Conv2d(channels, conv.out_channels, **like, bias=conv.bias is not None)
+    he_init(new)
+    return new

@@ -1,6 +1,7 @@
 """``build``: every network by name, with its own normalisation unless another is asked for."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
@@ -9,7 +10,7 @@ from saliency_lib.models import convnets, resnets
 from saliency_lib.models.blocks import ACTIVATIONS, NORMS
 
 # Each is called with the numbers of classes and channels, the size of the pictures, a norm and an activation.
-BUILDERS = {
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(resnets.torchvision_resnet, name) for name in resnets.LAYERS},
     "resnet_small": resnets.ResNetSmall,
     "resnet9": resnets.ResNet9,
@@ -55,7 +56,7 @@ def build(
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; one of {sorted(ACTIVATIONS)}")
     if match := CONVNET.fullmatch(name):
-        builder = partial(convnets.convnet, int(match[1]), int(match[2]), match[3])
+        builder: Callable[..., nn.Module] = partial(convnets.convnet, int(match[1]), int(match[2]), match[3])
     elif name in BUILDERS:
         builder = BUILDERS[name]
     else:

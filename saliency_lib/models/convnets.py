@@ -54,7 +54,7 @@ def lenet(num_classes: int, channels: int, size: int, norm, activation) -> nn.Mo
 
 def mlp(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """The multi-layer perceptron of Adebayo et al. 2018: 2500, 1500 and 500 units; without any norm."""
-    widths, layers = [channels * size**2, 2500, 1500, 500], [nn.Flatten()]
+    widths, layers = [channels * size**2, 2500, 1500, 500], list[nn.Module]([nn.Flatten()])
     for old, new in zip(widths, widths[1:]):
         layers += [nn.Linear(old, new), activation()]
     return nn.Sequential(*layers, nn.Linear(500, num_classes))

@@ -60,6 +60,11 @@ class ResNetSmall(nn.Module):
     and 4 pixels wide, so that GradCAM of the last stage is a map and not one number.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
         widths = [16, 16, 32, 64, 128]

@@ -23,7 +23,10 @@ class _Flatten(nn.Module):
 class _Linear(nn.Module):
     """A linear layer per member: (members, n, features in) to (members, n, features out)."""
 
-    def __init__(self, layers: Sequence[nn.Linear]):
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layers: Sequence[nn.Module]):
         super().__init__()
         for name, _ in layers[0].named_parameters():
             setattr(self, name, nn.Parameter(torch.cat([getattr(layer, name).detach() for layer in layers])))
@@ -71,25 +74,25 @@ class Stacked(nn.Module):
         For a network or layer of another kind.
     """
 
-    def __init__(self, members: Sequence[nn.Sequential]):
+    def __init__(self, members: Sequence[nn.Module]):
         super().__init__()
         if odd := next((type(member) for member in members if type(member) is not nn.Sequential), None):
             raise ValueError(f"a {odd.__name__} cannot be stacked; train these networks with together=1")
         if len({str(member) for member in members}) > 1:
             raise ValueError("networks of different architectures cannot be stacked; train them with together=1")
-        layers = [type(layer) for layer in members[0]]
+        layers = [type(layer) for layer in members[0].children()]
         if layers.count(nn.Flatten) != 1 or layers[-1] is not nn.Linear:
             raise ValueError("only networks that flatten once and end in a linear layer can be stacked; use together=1")
         if not all(parameter.requires_grad for member in members for parameter in member.parameters()):
             raise ValueError("networks with frozen parameters cannot be stacked; train them with together=1")
-        self.layers = nn.Sequential(*(_stack(layers) for layers in zip(*members)))
+        self.layers = nn.Sequential(*(_stack(layers) for layers in zip(*(member.children() for member in members))))
         self.members = len(members)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
     @torch.no_grad()
-    def copy_to(self, members: Sequence[nn.Sequential]) -> None:
+    def copy_to(self, members: Sequence[nn.Module]) -> None:
         """Write the weights back into networks of the kind that this was made from."""
         for name, parameter in self.layers.named_parameters():
             for member, part in zip(members, parameter.chunk(self.members)):

@@ -53,7 +53,7 @@ def of_script(source: str) -> str:
 def _imported(source: str) -> Iterator[Path]:
     """Files of the project's modules and packages that code names in its imports."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == ROOT.name:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == ROOT.name:
             for name in ("", *(alias.name for alias in node.names)):
                 path = ROOT.parent.joinpath(*node.module.split("."), name)
                 if path.is_dir() and path != ROOT:
@@ -117,7 +117,8 @@ def _read(thing: Thing) -> tuple[str, frozenset[str], tuple[tuple[str, ...], ...
     for node in nodes:
         names: tuple[str, ...] = ()
         while isinstance(node, ast.Attribute):
-            node, names = node.value, (node.attr, *names)
+            names = (node.attr, *names)
+            node = node.value
         if isinstance(node, ast.Name) and node.id not in bound:
             chains.add((node.id, *names))
     strings = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}

@@ -7,8 +7,8 @@ also one that a notebook defines; a script that uses ``"dask"`` needs its ``if _
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import suppress
 from typing import Any
 
@@ -52,12 +52,12 @@ def _died(error: BaseException) -> bool:
 
 def run(
     task: Callable[[Any], Any], items: Iterable, executor: str = "serial", device: str = "cpu"
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """The pairs (item, ``task(item)``) as they get ready; an item is asked for only when a worker is free for it.
 
     Serially the first exception ends it. On workers a task that raises, or whose worker dies, is tried three times
-    while the others go on. Of all that was under way when a process died nobody knows which killed it: each is done
-    again alone. An end before the last pair, as by Ctrl-C, ends the processes too; a Dask worker finishes its task.
+    while the others go on. Of all that was under way when a process died nobody knows which killed it: that counts
+    for none, and each is done again alone. An end before the last pair, as by Ctrl-C, ends the processes too; a Dask worker finishes its task.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
                 if (error := _error(future, executor)) is None:
                     yield k, item, future.result()
                 elif _died(error) and not alone:  # which of several killed it will be seen
-                    suspects.append((k, item, min(failed + 1, TRIES - 1)))
+                    suspects.append((k, item, failed))
                 elif failed + 1 == TRIES:
                     failures.append((item, error))
                 else:
@@ -145,7 +145,7 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
         raise TasksFailed(failures)
 
 
-def _pool(executor: str, device: str) -> Executor:
+def _pool(executor: str, device: str) -> workers.Workers:
     check(executor)
     if executor == "serial":
         return workers.Inline()

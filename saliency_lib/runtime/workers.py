@@ -23,7 +23,15 @@ _one_at_a_time = threading.Lock()
 warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
 
 
-class Inline(Executor):
+class Workers(Executor):
+    """Who works: ``submit(task, item)`` gives a future."""
+
+    def size(self) -> int:
+        """How many tasks are worth having at once."""
+        raise NotImplementedError
+
+
+class Inline(Workers):
     """The serial executor: a call is done when it is submitted, in this very thread, and raises there what it raises.
 
     It also serves those who do one thing at a time or several by the same ``submit`` and ``concurrent.futures.wait``:
@@ -71,20 +79,20 @@ def _without_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
-class Processes(Executor):
+class Processes(Workers):
     """One for each thread of PyTorch, kept for later calls; they leave with this one, however it ends."""
 
-    def _pool(self) -> Executor:
+    def _pool(self):
         return get_reusable_executor(self.size(), timeout=None, initializer=_leave_with, initargs=(os.getpid(),))
 
     def size(self) -> int:
         """As many as there are processes: what has not begun can then simply be left."""
         return torch.get_num_threads()
 
-    def submit(self, task, item) -> Future:
+    def submit(self, task, /, *item, **_) -> Future:
         """Also of a notebook's function."""
         with _without_interrupts():
-            return self._pool().submit(_as_here, task, item, *_caller())
+            return self._pool().submit(_as_here, task, *item, *_caller())
 
     def shutdown(self, *_, **__) -> None:
         """Whatever they are at; the next call has new ones."""
@@ -100,7 +108,7 @@ def _leave_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Cluster(Executor):
+class Cluster(Workers):
     """The workers of a Dask scheduler, those with a GPU for tasks on one; ``"dask"`` starts some on this machine.
 
     Raises
@@ -140,13 +148,13 @@ class Cluster(Executor):
         """As many as there are workers; one where all are just being replaced."""
         return max(1, self._workers())
 
-    def submit(self, task, item) -> Future:
+    def submit(self, task, /, *item, **_) -> Future:
         """The task itself travels once, not with every item."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             if task is not self.task:
                 self.task, self.sent = task, self.client.submit(_same, task, pure=False, resources=self.demand)
-            return self.executor.submit(_as_here, self.sent, item, *_caller())
+            return self.executor.submit(_as_here, self.sent, *item, *_caller())
 
     def shutdown(self, *_, **__) -> None:
         """What has begun comes to its end."""
