@@ -57,7 +57,8 @@ def run(
 
     Serially the first exception ends it. On workers a task that raises, or whose worker dies, is tried three times
     while the others go on. Of all that was under way when a process died nobody knows which killed it: that counts
-    for none, and each is done again alone. An end before the last pair, as by Ctrl-C, ends the processes too; a Dask worker finishes its task.
+    for none, and each is done again alone. An end before the last pair, as by Ctrl-C, ends the processes too; a Dask
+    worker finishes its task.
 
     Parameters
     ----------
