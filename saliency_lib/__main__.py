@@ -58,9 +58,7 @@ def parser() -> argparse.ArgumentParser:
     set_help = "a parameter, or main.n_members=4 of an ensemble; figures then go to figures/custom"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=set_help)
     add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
-    where = (
-        "where work is done: serial, processes, dask or a Dask scheduler's tcp://host:8786 (default: each notebook's)"
-    )
+    where = "where work is done: serial, processes, dask or a scheduler's tcp://host:8786 (default: each notebook's)"
     add("--executor", metavar="WHERE", help=where)
     plain = "run the notebooks' code without Jupyter: figures and numbers, no executed notebooks and no site"
     add("--no-kernel", action="store_true", help=plain)

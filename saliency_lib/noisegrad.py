@@ -230,9 +230,8 @@ def choose_sigma(
     def crossing(draws: Tensor) -> float:  # (draws, sigmas)
         rising = isotonic_regression(draws.mean(0).numpy()).x
         above = int(np.argmax(rising >= drop))
-        if rising[above] < drop:
-            return float("nan")
-        return float(np.interp(drop, rising[above - 1 : above + 1], sigmas[above - 1 : above + 1]))
+        ends = slice(above - 1, above + 1)
+        return float(np.interp(drop, rising[ends], sigmas[ends])) if rising[above] >= drop else float("nan")
 
     return SigmaChoice(over_members(crossing, drops.T), tuple(sigmas), drops)
 

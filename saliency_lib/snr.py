@@ -219,8 +219,7 @@ def measure(
     executor : str
         Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
-    chunk = chunk or max(1, CHUNK_VALUES // images[0].numel())
-    parts = []
+    chunk, parts = chunk or max(1, CHUNK_VALUES // images[0].numel()), []
     for start in progress(range(0, len(images), chunk), "measuring SNR"):
         some = slice(start, start + chunk)
         maps = _streamed(method, ensemble, images[some], targets[some], seed, batch_size, executor)
