@@ -17,7 +17,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial, update_wrapper, wraps
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,14 +64,23 @@ def composition(citation: str, **facts: Any) -> Callable:
     """
 
     def register(build: Callable) -> Function:
-        @wraps(build)
-        def public(model, images, targets, *, seed=0, batch_size=None, **options):
+        def public(
+            model: nn.Module,
+            images: Tensor,
+            targets: Tensor,
+            *,
+            seed: int = 0,
+            batch_size: int | None = None,
+            **options: Any,
+        ) -> Tensor:
             return build(**options)(model, images, targets, seed=seed, batch_size=batch_size)
 
+        own = inspect.signature(public)
+        update_wrapper(public, build)
         METHODS[build.__name__] = entry = Method(public, citation, **facts)
         options = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        shared = inspect.signature(_every)
-        vars(public)["__signature__"] = shared.replace(parameters=[*shared.parameters.values(), *options])
+        shared = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        vars(public)["__signature__"] = own.replace(parameters=[*shared, *options])
         public.__doc__ = _documented(inspect.getdoc(build) or "", entry)
         return public
 
@@ -103,13 +112,6 @@ def method(citation: str, **facts: Any) -> Callable:
         return public
 
     return register
-
-
-def _every(
-    model: nn.Module, images: Tensor, targets: Tensor, *, seed: int = 0, batch_size: int | None = None
-) -> Tensor:
-    """What all methods have in common."""
-    raise NotImplementedError
 
 
 def _documented(text: str, entry: Method) -> str:

@@ -146,7 +146,7 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
         raise TasksFailed(failures)
 
 
-def _pool(executor: str, device: str) -> workers.Workers:
+def _pool(executor: str, device: str) -> workers.Inline | workers.Processes | workers.Cluster:
     check(executor)
     if executor == "serial":
         return workers.Inline()

@@ -23,15 +23,7 @@ _one_at_a_time = threading.Lock()
 warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
 
 
-class Workers(Executor):
-    """Who works: ``submit(task, item)`` gives a future."""
-
-    def size(self) -> int:
-        """How many tasks are worth having at once."""
-        raise NotImplementedError
-
-
-class Inline(Workers):
+class Inline(Executor):
     """The serial executor: a call is done when it is submitted, in this very thread, and raises there what it raises.
 
     It also serves those who do one thing at a time or several by the same ``submit`` and ``concurrent.futures.wait``:
@@ -79,7 +71,7 @@ def _without_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
-class Processes(Workers):
+class Processes(Executor):
     """One for each thread of PyTorch, kept for later calls; they leave with this one, however it ends."""
 
     def _pool(self):
@@ -108,7 +100,7 @@ def _leave_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-class Cluster(Workers):
+class Cluster(Executor):
     """The workers of a Dask scheduler, those with a GPU for tasks on one; ``"dask"`` starts some on this machine.
 
     Raises
