@@ -27,9 +27,9 @@ def nets(name, norm, size=64):
 def test_gradcam_is_captums_resized(name, norm, layer):
     net, x, y = nets(name, norm)
     small = captum.attr.LayerGradCam(net, layers.find(net, layer)).attribute(x, target=y)
-    for relu, theirs in ((False, small), (True, small.relu())):
+    for options, theirs in (({}, small), ({"relu": False}, small), ({"relu": True}, small.relu())):
         theirs = F.interpolate(theirs, x.shape[-2:], mode="bilinear", align_corners=False).detach()
-        ours = attribution.gradcam(net, x, y, layer=layer, relu=relu)
+        ours = attribution.gradcam(net, x, y, layer=layer, **options)
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
 
 
