@@ -11,105 +11,12 @@ from torch import Tensor, nn
 
 from saliency_lib.data import ImageData
 from saliency_lib.inference import accuracy
-from saliency_lib.models.catalogue import CONVNET
 from saliency_lib.models.stacked import Stacked
+from saliency_lib.recipe import Recipe, default_device, fastest, max_lr
 from saliency_lib.runtime.seeds import seeded
 
-# Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
-DEVICE_SETTINGS = {"cpu": {"channels_last": True, "bfloat16": False}, "cuda": {"channels_last": True, "bfloat16": True}}
-# Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
-MAX_LR = {"convnet": 1e-2, "lenet": 3e-3, "cnn": 3e-3, "mlp": 3e-4, "vgg11": 3e-4, "vgg16": 3e-4, "vgg19": 3e-4}
-DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
-# What :func:`fastest` chooses is what won in tests/benchmarks/joint_training.csv, for batches of 128.
-TOGETHER = 8  # members that are trained side by side, where that pays
-WIDEST = {(True, True): 16, (True, False): 4, (False, True): 4, (False, False): 0}  # by (small pictures, pooling)
-
-
-def default_device() -> str:
-    """``"cuda"`` where there is a GPU, else ``"cpu"``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained; part of an ensemble's key, so every field is recorded.
-
-    Attributes
-    ----------
-    schedule : str
-        ``"adam_onecycle"`` (Adam, one-cycle rate that peaks at ``lr``) or ``"sgd_step"`` (momentum SGD, ``lr`` halved
-        after 1/2 and 5/6 of the epochs, which is after 15 and 25 of 30).
-    lr : float, optional
-        Peak learning rate; default 0.01 (Woerl et al.), for networks without shortcuts that of a small sweep.
-    augment : str
-        ``"none"`` or ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side).
-    label_seed : int, optional
-        Train on labels permuted with this seed (Adebayo et al.); default: the true ones.
-    together : int
-        Members of an ensemble that are trained side by side (:func:`fit_together`); convnets and the MLP. Which ones
-        those are changes the weights by rounding only.
-    device : str
-        ``"cpu"`` or ``"cuda"``; default: the GPU where there is one. Sets ``channels_last`` and ``bfloat16``.
-    """
-
-    schedule: str = "adam_onecycle"
-    epochs: int = 8
-    batch_size: int = 128
-    lr: float | None = None
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    augment: str = "none"
-    label_seed: int | None = None
-    together: int = 1
-    device: str = field(default_factory=default_device)
-    channels_last: bool | None = None
-    bfloat16: bool | None = None
-
-    def __post_init__(self):
-        if self.schedule not in ("adam_onecycle", "sgd_step"):
-            raise ValueError(f"unknown schedule {self.schedule!r}; one of ['adam_onecycle', 'sgd_step']")
-        if self.augment not in ("none", "flip_crop"):
-            raise ValueError(f"unknown augment {self.augment!r}; one of ['none', 'flip_crop']")
-        if self.device not in DEVICE_SETTINGS:
-            raise ValueError(f"unknown device {self.device!r}; one of {sorted(DEVICE_SETTINGS)}")
-        for name in ("epochs", "batch_size", "together"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, value in DEVICE_SETTINGS[self.device].items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
-
-
-def max_lr(model_name: str) -> float:
-    """Peak learning rate for Adam one-cycle: 0.01 for residual networks, that of the sweep for the others."""
-    return MAX_LR.get(model_name.split("-")[0], DEFAULT_LR)
-
-
-def fastest(model: str, size: int, device: str | None = None) -> dict:
-    """Options of :class:`Recipe` with which convnets train fastest, a process on each core.
-
-    On a CPU, grouped convolutions win for a few channels, the more the smaller the pictures; channels last wins
-    wherever there is pooling, and else for a few channels of larger pictures in several layers. On a GPU nothing was
-    measured: the recipe's defaults.
-
-    Parameters
-    ----------
-    model : str
-        ``convnet-w16-d2-max`` or the like.
-    size : int
-        Side of the pictures in pixels.
-    device : str, optional
-        Default: the GPU where there is one.
-    """
-    device, match = device or default_device(), CONVNET.fullmatch(model)
-    if not match:
-        raise ValueError(f"only convnets were measured, such as convnet-w16-d2-max, not {model!r}")
-    if device != "cpu":
-        return {"device": device}
-    width, depth, pool = match.groups()
-    width, small, pooled = int(width), size <= 16, pool != "none"
-    last = pooled or (not small and width <= 8 and int(depth) > 1)
-    return {"device": device, "channels_last": last, "together": TOGETHER if width <= WIDEST[small, pooled] else 1}
+__all__ = ["History", "Recipe", "default_device", "fastest", "fit", "fit_together", "flip_crop", "max_lr", "permuted"]
+GLANCE = 1000  # validation images whose accuracy is measured during training; after it, that of all
 
 
 @dataclass
@@ -147,7 +54,8 @@ def _optimizer(model: nn.Module, recipe: Recipe, steps: int):
     if recipe.lr is None:
         raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
     if recipe.schedule == "adam_onecycle":
-        optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+        options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "fused": bool(recipe.bfloat16)}
+        optimizer = torch.optim.Adam(model.parameters(), **options)
         # one extra step, so that the last batch is trained at a rate above zero and the cycle is never overrun
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
     optimizer = torch.optim.SGD(
@@ -175,7 +83,8 @@ def fit(
     snapshots : sequence of int
         Epochs, counted from 1, after which a copy of the weights is kept in ``History.snapshots``.
     val : ImageData, optional
-        Measured after every epoch.
+        Its accuracy is measured in the training's precision: of all after the last epoch, of the first
+        1,000 after every other.
 
     Raises
     ------
@@ -213,7 +122,7 @@ def fit_together(
             network.train()
             loss, right = torch.zeros((2, members), device=device)
             for x, y in _batches(train, recipe, generators):
-                with torch.autocast(device, torch.bfloat16, enabled=bool(recipe.bfloat16)):
+                with _precision(recipe):
                     out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
                 losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
                 optimizer.zero_grad(set_to_none=True)
@@ -232,12 +141,18 @@ def fit_together(
                 history.loss.append(total / len(train))
                 history.train_accuracy.append(hits / len(train))
                 if val is not None:
-                    history.val_accuracy.append(accuracy(model, val.inputs(), val.labels))
+                    rows = slice(None if epoch == recipe.epochs else GLANCE)
+                    with _precision(recipe):
+                        history.val_accuracy.append(accuracy(model, val.inputs(rows), val.labels[rows]))
                 if epoch in snapshots:
                     history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
     for history in histories:
         history.seconds = (time.monotonic() - started) / members
     return histories
+
+
+def _precision(recipe: Recipe) -> torch.autocast:
+    return torch.autocast(recipe.device, torch.bfloat16, enabled=bool(recipe.bfloat16))
 
 
 def _batches(

@@ -17,12 +17,9 @@ import torch
 from saliency_lib.runtime import parallel, workers
 
 
-@pytest.fixture(scope="module", autouse=True)
-def two_workers():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def two_workers(monkeypatch):
+    monkeypatch.setenv("SALIENCY_PROCESSES", "2")
 
 
 def square(x):
@@ -142,7 +139,6 @@ def own(x):
     time.sleep(x)
     return -x
 
-torch.set_num_threads(2)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 try:
     for _ in parallel.run(own, [0.01] + [60] * 9, "processes"):
@@ -167,7 +163,7 @@ def test_after_an_interrupt_nothing_runs_and_the_next_call_works(moment, tmp_pat
     with begun(tmp_path, SCRIPT) as run:
         if moment == "at the first task":
             assert run.stdout.readline() == "begun\n"
-        while len(found := processes(run.pid)) < torch.get_num_threads():
+        while len(found := processes(run.pid)) < 2:
             time.sleep(0.1)
         time.sleep(0.5)  # while they are started it is ignored
         os.killpg(run.pid, signal.SIGINT)

@@ -13,7 +13,7 @@ FLOORS = (
     ("channels", "estimates", "hooks", "models"),
     ("inference",),
     ("data",),
-    ("training",),
+    ("recipe", "training"),
     ("ensembles",),
     ("attribution",),
     ("noisegrad", "randomization", "downsampling"),

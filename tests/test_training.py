@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_lib import data, inference, models, training
+from saliency_lib import data, inference, models, recipe, training
 from saliency_lib.models.stacked import Stacked
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
@@ -143,14 +143,33 @@ def test_a_loss_that_is_not_finite_stops_with_its_epoch():
 
 
 def test_bfloat16_and_channels_last_are_options_of_the_recipe():
-    settings = training.DEVICE_SETTINGS["cpu"]
-    assert (Recipe(device="cpu").channels_last, Recipe(device="cpu").bfloat16) == tuple(settings.values())
     assert Recipe(device="cuda").bfloat16 and not Recipe(device="cuda", bfloat16=False).bfloat16
     half, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=True))
     full, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=False))
     assert half[0].weight.dtype == torch.float32
     assert not torch.equal(weights(half), weights(full))
     torch.testing.assert_close(weights(half), weights(full), atol=0.05, rtol=0.5)
+
+
+@pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16", "avx2"])
+def test_a_cpu_trains_in_bfloat16_if_it_computes_in_it(able, monkeypatch):
+    """What it can is asked of PyTorch; nothing is timed, so that a machine always gives the same weights."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {able: True})
+    assert Recipe(device="cpu").bfloat16 == (able != "avx2") and Recipe(device="cpu").channels_last
+    monkeypatch.setenv("SALIENCY_PRECISION", "float32")
+    assert not Recipe(device="cpu").bfloat16 and not Recipe(device="cuda").bfloat16
+    assert Recipe(device="cpu", bfloat16=True).bfloat16, "what a recipe says goes before"
+    monkeypatch.setenv("SALIENCY_PRECISION", "half")
+    with pytest.raises(ValueError, match="SALIENCY_PRECISION='half' is unknown"):
+        Recipe()
+
+
+def test_a_glance_at_the_validation_images_while_it_trains_and_all_of_them_at_the_end(monkeypatch):
+    seen, val = [], data.load("digits", "val", n=50)
+    monkeypatch.setattr(training, "GLANCE", 20)
+    monkeypatch.setattr(training, "accuracy", lambda model, x, labels: seen.append(len(x)) or 0.5)
+    fitted(Recipe(epochs=3, lr=0.01), val=val)
+    assert seen == [20, 20, 50]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +194,7 @@ def test_fit_asks_for_a_rate():
 def test_rates_are_the_best_of_the_stated_sweep():
     with (Path(__file__).parent / "benchmarks" / "learning_rates.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["accuracy"] != "diverged"]
-    for network, rate in training.MAX_LR.items():
+    for network, rate in recipe.MAX_LR.items():
         source = "vgg11" if network.startswith("vgg") else network  # swept once for all three
         swept = {float(r["rate"]): float(r["accuracy"]) for r in rows if r["network"].split("-")[0] == source}
         assert len(swept) >= 3 and swept[rate] == max(swept.values()), network

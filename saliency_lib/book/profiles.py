@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 NOTEBOOKS = PROJECT / "notebooks"
 OF_SPEC, OF_RECIPE = get_type_hints(EnsembleSpec), get_type_hints(Recipe)  # fields of an ensemble, and their types
 KINDS = {name: get_args(kind) or (kind,) for name, kind in (OF_SPEC | OF_RECIPE).items()}
-del KINDS["recipe"], KINDS["snapshots"]
+del KINDS["recipe"]
+KINDS["snapshots"] = (int,)  # so many of the last epochs before the end
 
 
 def names() -> list[str]:
@@ -84,6 +85,14 @@ def load(profile: str, changes: dict[str, dict] | None = None) -> dict[str, dict
             values = _over(values, more.get(notebook, {}))
         found[notebook] = complete(notebook, values, profile)
     return found
+
+
+def value_of(word: str):
+    """A word of the command line read as YAML; ValueError, which argparse tells, if it is none."""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{word!r} is no value") from error
 
 
 def _read(profile: str) -> dict[str, dict]:
@@ -159,8 +168,8 @@ def _checked(name: str, given: dict) -> dict:
 
 
 def spec(name: str, given: dict) -> EnsembleSpec:
-    """The ensemble with these fields."""
-    recipe, rest = {}, {}
-    for field, value in _checked(name, given).items():
-        (recipe if field in OF_RECIPE else rest)[field] = value
-    return EnsembleSpec(recipe=Recipe(**recipe), **rest)
+    """The ensemble with these fields; ``snapshots`` is how many of the last epochs before the end are kept."""
+    fields, kept = dict(_checked(name, given)), given.get("snapshots", 0)
+    recipe = Recipe(**{field: fields.pop(field) for field in OF_RECIPE if field in fields})
+    epochs = range(max(1, recipe.epochs - kept), max(2, recipe.epochs)) if kept else ()
+    return EnsembleSpec(**fields | {"recipe": recipe, "snapshots": tuple(epochs)})

@@ -1,0 +1,50 @@
+"""``./run_all.sh audit``: notebook 09 executed on a user's own networks and exported as a page."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nbformat
+
+from saliency_lib.book import page, pipeline, profiles
+from saliency_lib.runtime.store import PROJECT, atomic
+
+NOTEBOOK = "09_audit_models"
+
+
+def run(words: Sequence[str], say: Callable[[str], None]) -> int:
+    """Execute the notebook with options that are its parameters, and export it; 1 if it failed, else 0."""
+    p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {NOTEBOOK}; see there.")
+    p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
+    for name, default in profiles.parameters(NOTEBOOK).items():
+        if name not in ("profile", "main"):
+            words_or_paths = name in ("model", "checkpoints", "images") or isinstance(default, str)
+            several = isinstance(default, list) or name in ("mean", "std")
+            p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
+                           type=str if words_or_paths else profiles.value_of, help=f"default: {default}")  # fmt: skip
+    given = vars(p.parse_args(words))
+    out = Path(given.pop("out")).expanduser().resolve()
+    values = {name: value for name, value in given.items() if value is not None}
+    for name in {"checkpoints", "images"} & set(values):
+        values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    profiles.check(NOTEBOOK, values, "audit")
+    values = profiles.load("quick")[NOTEBOOK] | {"profile": out.name} | values
+    os.environ |= {"SALIENCY_FIGURES": str(out.parent), "SALIENCY_QUIET": "1"}
+    report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
+    report.unlink(missing_ok=True)
+    book = profiles.read_notebook(NOTEBOOK)
+    book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
+    with atomic(source) as temporary:
+        nbformat.write(book, temporary)
+    result = pipeline.execute(NOTEBOOK, values, out / "notebook", force=True, source=source, cwd=Path.cwd())
+    if result.status == "failed":
+        say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
+        return 1
+    executed = out / "notebook" / f"{NOTEBOOK}.ipynb"
+    for cell in nbformat.read(executed, as_version=4).cells:
+        if "sentences" in cell.metadata.get("tags", []):
+            say("\n".join(output.data["text/plain"] + "\n" for output in cell.outputs))
+    page.write(executed, "How much of these maps is noise?", report)
+    say(f"report: {report}")
+    return 0
