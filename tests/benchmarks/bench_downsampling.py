@@ -3,13 +3,14 @@ training the surrogate beside one of the network."""
 
 import pytest
 import torch
-from bench_methods import compare, network
+from bench_methods import network, timed
+from timing import compare, report, sized
 from torch.nn import functional as F
 
 from saliency_lib import attribution, data
 from saliency_lib.downsampling import BilinearSurrogate, smooth_backward, smooth_forward
 
-N = 64
+N = sized(64, 4)
 HOOKS = {"backward": smooth_backward, "forward": smooth_forward}
 
 
@@ -20,7 +21,7 @@ def pictures():
 
 @pytest.mark.parametrize("layer", ["layer1", None], ids=["layer1", "input"])
 @pytest.mark.parametrize("name", list(HOOKS))
-def test_cost_of_a_hook(name, layer, capsys):
+def test_cost_of_a_hook(name, layer):
     net, (x, y) = network(), pictures()
 
     def plain():
@@ -30,11 +31,11 @@ def test_cost_of_a_hook(name, layer, capsys):
         with HOOKS[name](net, images=x):
             plain()
 
-    with capsys.disabled():
-        print(f"\n{name} hook, gradient at {layer or 'the input'}, {N} images: {compare(smooth, plain)}", end="")
+    work = f"{name} hook, gradient at {layer or 'the input'}, resnet18 at 64 px, {N} images"
+    report(work, "the gradient without it", compare(smooth, plain))
 
 
-def test_surrogate_epoch_against_training_epoch(capsys):
+def test_surrogate_epoch_against_training_epoch():
     net, (x, y) = network(), pictures()
     surrogate = BilinearSurrogate(net, images=x)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.0)  # the time is that of any rate, and the network stays
@@ -46,6 +47,5 @@ def test_surrogate_epoch_against_training_epoch(capsys):
         optimizer.step()
         net.eval()
 
-    ratio = compare(lambda: surrogate.fit(x, epochs=1, batch_size=N), epoch)
-    with capsys.disabled():
-        print(f"\nan epoch of {len(surrogate.paths)} paths, beside one of the network: {ratio}", end="")
+    found = compare(lambda: timed(surrogate.fit, x, epochs=1, batch_size=N), epoch)
+    report(f"an epoch of the surrogate's {len(surrogate.paths)} paths", "one of the network", found)

@@ -1,13 +1,11 @@
-"""Time of a dream: one model against plain lucent, and what each further member adds; ratios in one run."""
-
-import statistics
-import time
+"""Time of a dream: one model against plain lucent, and eight together against eight dreams of one."""
 
 import numpy as np
 import pytest
 import torch
-from bench_methods import compare
+from bench_methods import timed
 from conftest import as_it_comes
+from timing import compare, report, sized
 
 from saliency_lib import models
 from saliency_lib.dreams import dream, param, transform
@@ -39,23 +37,19 @@ def of_lucent(model, steps):
 
 
 @pytest.mark.parametrize("name,steps", [("resnet_small", 60), ("resnet18", 20)])
-def test_step_against_lucent(name, steps, capsys):
-    net = network(name)
-    ratio = compare(lambda: dream([net], 3, SIZE, MEAN, STD, steps), lambda: of_lucent(net, steps))
-    with capsys.disabled():
-        print(f"\n{name:12} one model, {SIZE} px: {ratio} of lucent's time", end="")
+def test_step_against_lucent(name, steps):
+    net, steps = network(name), sized(steps, 2)
+    found = compare(lambda: timed(dream, [net], 3, SIZE, MEAN, STD, steps), lambda: of_lucent(net, steps))
+    report(f"a dream of one {name}, {SIZE} px, {steps} steps", "lucent", found)
 
 
 @pytest.mark.parametrize("name,steps", [("resnet_small", 40), ("resnet18", 10)])
-def test_further_members(name, steps, capsys):
-    nets, times = [network(name, k) for k in range(8)], {2: [], 4: [], 8: []}
-    for _ in range(8):
-        for n, found in times.items():
-            started = time.perf_counter()
-            dream(nets[:n], 3, SIZE, MEAN, STD, steps)
-            found.append(time.perf_counter() - started)
-    t2, t4, t8 = (statistics.median(found[1:]) / steps * 1000 for found in times.values())
-    with capsys.disabled():
-        print(f"\n{name:12} a step with 2, 4 and 8 members takes {t2:.1f}, {t4:.1f} and {t8:.1f} ms: a further member "
-              f"{(t4 - t2) / 2:.1f} ms from 2 to 4 and {(t8 - t4) / 4:.1f} ms from 4 to 8, "
-              f"{(t8 - t4) / (t4 - t2) / 2:.2f} times", end="")  # fmt: skip
+def test_eight_members(name, steps):
+    nets, steps = [network(name, k) for k in range(sized(8, 2))], sized(steps, 2)
+
+    def one_by_one():
+        for net in nets:
+            dream([net], 3, SIZE, MEAN, STD, steps)
+
+    found = compare(lambda: timed(dream, nets, 3, SIZE, MEAN, STD, steps), one_by_one)
+    report(f"a dream of {len(nets)} {name}, {steps} steps", f"{len(nets)} dreams of one", found)

@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from timing import Comparison, report, sized
 
 from saliency_lib import snr
 
@@ -41,11 +42,13 @@ def peak(work):
     return numpy_peak + top
 
 
-@pytest.mark.parametrize("members", [10, 1000])
-def test_peak_memory(members, capsys):
-    one = IMAGES * np.prod(SHAPE) * 4 / 2**20
+@pytest.mark.parametrize("members", [10, sized(1000, 20)])
+def test_peak_memory(members):
+    stacked = members * IMAGES * np.prod(SHAPE) * 4 / 2**20
     used = peak(lambda: snr.measure_maps(Tracked(members))) / 2**20
-    with capsys.disabled():
-        print(
-            f"\n{members:5d} members: peak {used:7.1f} MiB streamed, {members * one:7.1f} MiB if the maps were stacked"
-        )
+    report(
+        f"peak memory of SNR, {members} members",
+        "maps stacked",
+        Comparison(used, stacked, *[used / stacked] * 3),
+        "MiB",
+    )

@@ -1,6 +1,5 @@
 """Saliency methods on resnet18: time divided by that of the bare passes they must do, and against captum."""
 
-import statistics
 import time
 from functools import partial
 
@@ -8,6 +7,7 @@ import captum.attr
 import pytest
 import torch
 from conftest import as_it_comes
+from timing import compare, report, sized
 from torch.nn import functional as F
 
 from saliency_lib import attribution, data, models
@@ -15,7 +15,8 @@ from saliency_lib.attribution import METHODS, layers
 from saliency_lib.attribution.lime_shap import superpixels
 from saliency_lib.runtime.seeds import seeded
 
-BATCH, ROUNDS = 128, 5  # the batch size that is fastest for bare passes of resnet18 at 32 pixels on two cores
+SIDE = sized(32, 16)
+BATCH = sized(128, 4)  # the batch size that is fastest for bare passes of resnet18 at 32 pixels on two cores
 
 
 def network():
@@ -28,7 +29,7 @@ def network():
 
 
 def pictures(n):
-    val = data.load("photodigits", "val", n=n)
+    val = data.load("photodigits", "val", n=n, size=SIDE)
     return val.inputs(), val.labels
 
 
@@ -59,34 +60,28 @@ def bare(net, x, y, forwards, backwards, layer=None):
     return sum(times.values())
 
 
-def compare(first, second, rounds=ROUNDS):
-    """Median and range of the ratio of the times of two calls, taken in turn; the first round warms up."""
-    ratios = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        other = second()
-        ratios.append((middle - started) / (other or time.perf_counter() - middle))
-    return f"{statistics.median(ratios[1:]):5.2f} [{min(ratios[1:]):.2f}, {max(ratios[1:]):.2f}]"
+def timed(function, *arguments, **options):
+    """Seconds of a call."""
+    started = time.perf_counter()
+    function(*arguments, **options)
+    return time.perf_counter() - started
 
 
 def images_for(entry):
-    return 384 if entry.forwards <= 2 else 128 if entry.forwards <= 50 else 16
+    return sized(384 if entry.forwards <= 2 else 128 if entry.forwards <= 50 else 16, 2)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_cost_over_bare_passes(name, capsys):
+def test_cost_over_bare_passes(name):
     net, entry = network(), METHODS[name]
     x, y = pictures(images_for(entry))
     layer = layers.find(net, "top") if name == "gradcam" else None
-    ratio = compare(
-        lambda: entry.function(net, x, y, batch_size=BATCH),
+    found = compare(
+        partial(timed, entry.function, net, x, y, batch_size=BATCH),
         lambda: bare(net, x, y, entry.forwards, entry.backwards, layer),
     )
-    with capsys.disabled():
-        print(f"\n{name:22} {len(x):4} images, {entry.forwards:4} + {entry.backwards:3} passes: {ratio} of bare passes",
-              end="")  # fmt: skip
+    passes = f"{entry.forwards} + {entry.backwards} bare passes"
+    report(f"{name}, resnet18, {len(x)} images", passes, found)
 
 
 def captums(net, x, y):
@@ -111,13 +106,13 @@ def captums(net, x, y):
         small = captum.attr.LayerGradCam(net, net.layer4).attribute(a, target=b)
         return F.interpolate(small, a.shape[-2:], mode="bilinear")
 
-    few = max(1, BATCH // 25)
+    few = max(1, BATCH // 25)  # images per pass, which have many copies each
     ig, saliency = captum.attr.IntegratedGradients(net), captum.attr.Saliency(net)
     return {
         "input_gradient": parts(lambda a, b, _: saliency.attribute(a, target=b, abs=False), BATCH),
         "gradient_x_input": parts(lambda a, b, _: captum.attr.InputXGradient(net).attribute(a, target=b), BATCH),
         "integrated_gradients": lambda best: (
-            parts(lambda a, b, _: ig.attribute(a, target=b), BATCH // 50)(best)
+            parts(lambda a, b, _: ig.attribute(a, target=b), max(1, BATCH // 50))(best)
             if best else ig.attribute(x, target=y)
         ),
         "smoothgrad": parts(lambda a, b, _: tunnel(saliency).attribute(a, nt_samples=25, target=b, abs=False), few),
@@ -126,7 +121,7 @@ def captums(net, x, y):
         ),
         "deeplift": parts(lambda a, b, _: captum.attr.DeepLift(net).attribute(a, target=b), BATCH // 2),
         "deeplift_shap": parts(
-            lambda a, b, _: captum.attr.DeepLiftShap(net).attribute(a, references, target=b), BATCH // 20
+            lambda a, b, _: captum.attr.DeepLiftShap(net).attribute(a, references, target=b), max(1, BATCH // 20)
         ),
         "gradient_shap": parts(
             lambda a, b, _: captum.attr.GradientShap(net).attribute(a, references, n_samples=25, target=b), few
@@ -145,22 +140,23 @@ def captums(net, x, y):
 
 
 @pytest.mark.parametrize("name", list(captums(None, torch.zeros(1, 3, 8, 8), None)))
-def test_against_captum(name, capsys):
+def test_against_captum(name):
     net, entry = network(), METHODS[name]
-    x, y = pictures(2 if name in ("lime", "kernel_shap") else 64 if entry.forwards > 2 else 256)
+    x, y = pictures(sized(2 if name in ("lime", "kernel_shap") else 64 if entry.forwards > 2 else 256, 1))
     theirs = captums(net, x, y)[name]
-    ours = partial(entry.function, net, x, y, batch_size=BATCH)
+
+    ours = partial(timed, entry.function, net, x, y, batch_size=BATCH)
 
     def call(best):
         with as_it_comes():
-            theirs(best)
+            return timed(theirs, best)
 
     differs = name in ("integrated_gradients", "kernel_shap", "lime", "occlusion")  # where captum has a default to beat
-    found = {"its best setting": compare(ours, lambda: call(True), 4)}
+    work = f"{name}, resnet18, {len(x)} images"
+    report(work, "captum at its best setting", compare(ours, lambda: call(True), 4))
     if differs:
-        found["its default"] = compare(ours, lambda: call(False), 1 if name in ("lime", "kernel_shap") else 2)
-    with capsys.disabled():
-        print(f"\n{name:22} {len(x):4} images:", ", ".join(f"{r} of captum at {k}" for k, r in found.items()), end="")
+        rounds = 1 if name in ("lime", "kernel_shap") else 2
+        report(work, "captum at its default", compare(ours, lambda: call(False), rounds))
 
 
 def test_one_name_for_every_method_of_captum():

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import quantus
 import torch
-from bench_methods import compare, pictures
+from bench_methods import pictures, timed
 from conftest import as_it_comes
+from timing import compare, report, sized
 
 from saliency_lib import attribution, models, noisegrad, quality
 from saliency_lib.channels import abs_sum
 from saliency_lib.runtime.seeds import seeded
 
-N_DRAWS, N_RUNS, N_NUDGES = 25, 5, 2
+N_DRAWS, N_RUNS, N_NUDGES = sized(25, 2), 5, 2
 
 
 def network(name):
@@ -29,12 +30,11 @@ def plain_calls_and_noise(net, x, y):
 
 
 @pytest.mark.parametrize("name,n", [("resnet_small", 64), ("lenet", 64), ("resnet18", 32), ("resnet9", 16)])
-def test_cost_over_plain_calls(name, n, capsys):
-    net, (x, y) = network(name), pictures(n)
+def test_cost_over_plain_calls(name, n):
+    net, (x, y) = network(name), pictures(sized(n, 2))
     method = noisegrad.noisegrad("input_gradient", 0.1, N_DRAWS)
-    ratio = compare(lambda: method(net, x, y), lambda: plain_calls_and_noise(net, x, y))
-    with capsys.disabled():
-        print(f"\nNoiseGrad, {N_DRAWS} draws, {name:12} {n:3} images: {ratio} of plain calls and noise", end="")
+    found = compare(lambda: timed(method, net, x, y), lambda: plain_calls_and_noise(net, x, y))
+    report(f"NoiseGrad, {N_DRAWS} draws, {name}, {len(x)} images", "as many calls and draws of noise", found)
 
 
 CRITERIA = ["relevance_rank_accuracy", "ranking_auc", "gini", "faithfulness_correlation", "max_sensitivity"]
@@ -76,12 +76,11 @@ def in_turn(net, x, y, masks, maps):
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("name", ["resnet9", "lenet"])
-def test_criteria_against_quantus(name, criterion, capsys):
-    net, (x, y) = network(name), pictures(256)
-    maps = torch.rand(len(x), 1, 32, 32, generator=torch.Generator().manual_seed(0))
+def test_criteria_against_quantus(name, criterion):
+    net, (x, y) = network(name), pictures(sized(256, 4))
+    maps = torch.rand(len(x), 1, *x.shape[2:], generator=torch.Generator().manual_seed(0))
     ours, theirs = in_turn(net, x, y, maps[:, 0] + 0.2 > 0.7, maps)[criterion]
     long = name == "resnet9" and criterion in ("faithfulness_correlation", "max_sensitivity")
     with as_it_comes():
-        ratio = compare(ours, theirs, 2 if long else 5)
-    with capsys.disabled():
-        print(f"\n{criterion:26} {name:8} 256 images: {ratio} of Quantus", end="")
+        found = compare(lambda: timed(ours), theirs, 2 if long else 5)
+    report(f"{criterion}, {name}, {len(x)} images", "Quantus", found)

@@ -4,14 +4,15 @@ from functools import partial
 
 import pytest
 import quantus
-from bench_methods import compare, network, pictures
+from bench_methods import SIDE, network, pictures, timed
 from conftest import as_it_comes
+from timing import compare, report, sized
 
 from saliency_lib import attribution, randomization
 from saliency_lib.channels import total
 from saliency_lib.similarity import spearman
 
-N, POINTS = 16, 10
+N, POINTS = sized(16, 2), 10
 SAME = {  # our method, its images per pass as in Quantus's, Quantus's options; layer2, since layer4 here is one pixel
     # wide; Quantus stops at blank maps, as guided GradCAM gives
     "input_gradient": (attribution.input_gradient, N, {"method": "Gradient"}),
@@ -25,13 +26,13 @@ SAME = {  # our method, its images per pass as in Quantus's, Quantus's options; 
     "gradcam": (
         partial(attribution.gradcam, layer="layer2"),
         N,
-        {"method": "LayerGradCam", "gc_layer": "model.layer2", "interpolate": (32, 32)},
+        {"method": "LayerGradCam", "gc_layer": "model.layer2", "interpolate": (SIDE, SIDE)},
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(SAME))
-def test_cascade_against_quantus(name, capsys):
+def test_cascade_against_quantus(name):
     net, (x, y), (method, size, options) = network(), pictures(N), SAME[name]
     modules = [name for name, module in net.named_modules() if hasattr(module, "reset_parameters")]
     steps = {}
@@ -47,13 +48,12 @@ def test_cascade_against_quantus(name, capsys):
         steps["theirs"] = len(metric(net, x.numpy(), y.numpy(), device="cpu", batch_size=N, **explain)) - 1
 
     with as_it_comes():
-        ratio = compare(ours, theirs, 4)
+        found = compare(ours, theirs, 4)
     assert steps == {"ours": len(modules), "theirs": len(modules)}
-    with capsys.disabled():
-        print(f"\ncascade, {len(modules)} layers, {N} images, {name:20}: {ratio} of Quantus", end="")
+    report(f"MPRT of {name}, {len(modules)} layers of resnet18, {N} images", "Quantus", found)
 
 
-def test_cost_of_a_step(capsys):
+def test_cost_of_a_step():
     """Copying and redrawing, beside one map."""
     net, (x, y) = network(), pictures(N)
     steps = len(randomization.layers(net, x))
@@ -62,6 +62,5 @@ def test_cost_of_a_step(capsys):
         for _ in range(steps):
             attribution.input_gradient(net, x, y)
 
-    ratio = compare(lambda: list(randomization.cascading(net, 0, x)), gradients)
-    with capsys.disabled():
-        print(f"\nthe cascade's copies, beside a gradient each of {N} images: {ratio}", end="")
+    found = compare(lambda: timed(list, randomization.cascading(net, 0, x)), gradients)
+    report(f"the cascade's copies of resnet18, {steps} steps", f"a gradient each of {N} images", found)

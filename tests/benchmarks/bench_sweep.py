@@ -2,16 +2,16 @@
 
 Usual: one network after the other, a torchvision data set, a DataLoader, all settings at their defaults. Ours: what
 notebook 04 does (``training.fastest`` in each kind of process). Both train the same architectures: two layers, with and
-without ReLU, no and max-pooling. Median over interleaved pairs of time per network, with the range of their ratios.
+without ReLU, no and max-pooling; seconds are those of a network.
 """
 
-import statistics
 import struct
 import time
 from functools import partial
 
 import pytest
 from bench_training import usual as one_network
+from timing import compare, report, sized
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
@@ -21,7 +21,7 @@ from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
 CELLS = [(pool, activation) for pool in ("none", "max") for activation in ("none", "relu")]
-MEMBERS, EPOCHS, GOALS = 8, 2, {4: 5, 16: 2, 64: 1.1}
+MEMBERS, EPOCHS, WIDTHS = 8, 2, sized((4, 16, 64), (4,))
 
 
 def network(width, pool, activation, size, seed):
@@ -55,8 +55,10 @@ def seconds(task, executor):
     return (time.perf_counter() - started) / trained
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("size,n", [(8, 1437), (28, 512)])
-def test_sweep_speed(size, n, tmp_path, capsys):
+def test_sweep_speed(size, n, width, tmp_path):
+    n = sized(n, 64)
     train = data.load("digits", "train", n=n, size=size)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -64,18 +66,10 @@ def test_sweep_speed(size, n, tmp_path, capsys):
         pixels, labels = train.images.numpy(), train.labels.numpy().astype("uint8")
         (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, n, size, size) + pixels.tobytes())
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, n) + labels.tobytes())
-    lines = []
-    for width, goal in GOALS.items():
-        times = {"usual": [], "ours": []}
-        for _ in range(4):
-            with seeded(0):
-                times["usual"].append(seconds(partial(usual, tmp_path, width, size), "serial"))
-            times["ours"].append(seconds(partial(ours, train, width, size), "processes"))
-        ratios = [u / o for u, o in zip(*times.values())][1:]
-        lines.append(
-            f"{size:2} px, width {width:2}: usual {1000 * statistics.median(times['usual'][1:]):7.0f} ms a network, "
-            f"ours {1000 * statistics.median(times['ours'][1:]):7.0f}, {statistics.median(ratios):5.2f} times as fast "
-            f"[{min(ratios):.2f}, {max(ratios):.2f}], goal {goal}"
-        )
-    with capsys.disabled():
-        print("\n" + "\n".join(lines))
+
+    def loader():
+        with seeded(0):
+            return seconds(partial(usual, tmp_path, width, size), "serial")
+
+    found = compare(partial(seconds, partial(ours, train, width, size), "processes"), loader, 3)
+    report(f"a network of the sweep, width {width}, {size} px", "one after the other, from a DataLoader", found)

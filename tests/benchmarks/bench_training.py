@@ -4,12 +4,10 @@ Same network, images, batches, epochs and optimizer; the usual way normalises ea
 settings at their defaults. Median of interleaved pairs with the range of their ratios.
 """
 
-import statistics
-import time
-
 import pytest
 import torch
 import torch.nn.functional as F
+from timing import compare, report, sized
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
@@ -48,23 +46,21 @@ def usual(model, loader, epochs):
 @pytest.mark.parametrize(
     "dataset,name,n,epochs", [("digits", "convnet-w16-d2-max", 1437, 3), ("photodigits", "resnet_small", 1000, 1)]
 )
-def test_training_speed(dataset, name, n, epochs, capsys):
-    train, times = data.load(dataset, "train", n=n), {"ours": [], "usual": []}
-    for trial in range(6):
-        for way in times:
-            with seeded(trial):
-                model = models.build(name, 10, train.shape[0], size=train.shape[1])
-            started = time.perf_counter()
-            if way == "ours":
-                training.fit(model, train, training.Recipe(epochs=epochs, batch_size=64, lr=0.01, device="cpu"), trial)
-            else:
-                with seeded(trial):
-                    usual(model, DataLoader(Usual(train), batch_size=64, shuffle=True), epochs)
-            times[way].append(time.perf_counter() - started)
-    ratios = [u / o for o, u in zip(*times.values())][1:]
-    rate = epochs * n / statistics.median(times["ours"][1:])
-    with capsys.disabled():
-        print(
-            f"\n{name} on {dataset}: {rate:,.0f} images/s, the usual way takes "
-            f"{statistics.median(ratios):.2f} times as long [{min(ratios):.2f}, {max(ratios):.2f}]"
-        )
+def test_training_speed(dataset, name, n, epochs):
+    train, trials = data.load(dataset, "train", n=sized(n, 64)), iter(range(100))
+    recipe = training.Recipe(epochs=epochs, batch_size=64, lr=0.01, device="cpu")
+
+    def model(trial):
+        with seeded(trial):
+            return models.build(name, 10, train.shape[0], size=train.shape[1])
+
+    def ours():
+        training.fit(model(trial := next(trials)), train, recipe, trial)
+
+    def theirs():
+        with seeded(trial := next(trials)):
+            usual(model(trial), DataLoader(Usual(train), batch_size=64, shuffle=True), epochs)
+
+    found = compare(ours, theirs)
+    rate = epochs * len(train) / found.ours
+    report(f"training {name} on {dataset}, {rate:,.0f} images/s", "a DataLoader, all settings at their defaults", found)
