@@ -3,9 +3,11 @@
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +16,25 @@ from hypothesis import settings
 
 settings.register_profile("unhurried", deadline=None)  # no timed assertions: CI machines pause
 settings.load_profile("unhurried")
+ALL = bool(os.environ.get("SALIENCY_ALL_TESTS"))  # ./run_all.sh test --all
 REAL_DATA = os.environ.pop("SALIENCY_DATA", None)
+
+
+def pytest_collection_modifyitems(items):
+    """All tests that look at the notebooks' smoke run go to one process, and begin first."""
+    for item in items:
+        if "smoke" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+    items.sort(key=lambda item: "smoke" not in item.fixturenames)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Of a run of the benchmarks, their table, also as a page where ``SALIENCY_SPEED`` says."""
+    timing = sys.modules.get("timing")
+    if timing and timing.ROWS:
+        terminalreporter.write_line("\n" + timing.table())
+        if path := os.environ.get("SALIENCY_SPEED"):
+            Path(path).write_text(timing.page())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,7 +53,7 @@ def smoke(store, tmp_path_factory):
 
     folder, patch = tmp_path_factory.mktemp("smoke"), pytest.MonkeyPatch()
     patch.setenv("SALIENCY_FIGURES", str(folder))
-    results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build")
+    results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build", jobs=2)
     yield folder, results
     patch.undo()
 
@@ -64,12 +84,27 @@ def global_state_untouched():
     assert torch.get_default_dtype() == kind
 
 
+def narrow_vgg11(num_classes: int):
+    """torchvision's vgg11_bn, layer for layer, with an eighth of its channels and a 64th of its hidden units."""
+    from torchvision.models import vgg
+
+    with torch.device("meta"):  # the wide one takes seconds to draw
+        net = vgg.vgg11_bn(num_classes=num_classes)
+    net.features = vgg.make_layers([c if c == "M" else c // 8 for c in vgg.cfgs["A"]], batch_norm=True)
+    sizes = iter([(64 * 49, 64), (64, 64), (64, num_classes)])
+    layers = [torch.nn.Linear(*next(sizes)) if isinstance(m, torch.nn.Linear) else m for m in net.classifier]
+    net.classifier = torch.nn.Sequential(*layers)
+    return net
+
+
 def tiny_net(seed: int = 0, **options):
     """A small trained-looking network in eval mode: the tests' stand-in for a member."""
+    import torchvision
+
     from saliency_lib import models
     from saliency_lib.runtime.seeds import seeded
 
-    with seeded(seed):
+    with seeded(seed), mock.patch.object(torchvision.models, "vgg11_bn", narrow_vgg11):
         return models.build(options.pop("name", "resnet_small"), 10, size=options.pop("size", 16), **options).eval()
 
 

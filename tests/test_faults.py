@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from conftest import with_own_mounts
+from conftest import ALL, with_own_mounts
 from filelock import FileLock, Timeout
 from PIL import Image
 
@@ -30,7 +30,7 @@ from saliency_lib.training import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=32)
 SPEC = EnsembleSpec("digits", "convnet-w4-d2-max", 4, RECIPE, n_train=400, n_val=40, snapshots=(1,))
-KILLS = {"work": 15, "site": 8}
+KILLS = 50 if ALL else 10
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +99,12 @@ def killed(processes, seconds: float, target, *arguments) -> bool:
     return process.exitcode == -9
 
 
-@pytest.mark.slow
 def test_work_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(processes, tmp_path):
     undisturbed(processes, work, tmp_path / "warm")
     seconds, moments = undisturbed(processes, work, tmp_path / "whole"), random.Random(0)
     expected, kills, ends, trial = made(tmp_path / "whole"), 0, 0, tmp_path / "trial"
     assert len(expected) == 2 * 4 + 1 + 2 + 2 * 2, "members and snapshots, manifest, results, figures"
-    while kills < KILLS["work"]:
+    while kills < KILLS:
         if killed(processes, moments.uniform(0, seconds), work, trial):
             kills += 1
             continue
@@ -139,14 +138,13 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.notebook
 def test_a_site_that_is_killed_at_random_moments_is_the_old_one_or_the_new_one(processes, smoke, tmp_path):
     figures, out, moments = smoke[0], tmp_path / "sites" / "site", random.Random(0)
     undisturbed(processes, make_site, figures, out)
     expected, kills = tree(out), 0
     seconds = undisturbed(processes, make_site, figures, out)
-    while kills < KILLS["site"]:
+    while kills < KILLS:
         kills += killed(processes, moments.uniform(0, seconds), make_site, figures, out)
         assert not out.exists() or tree(out) == expected
     undisturbed(processes, make_site, figures, out)
