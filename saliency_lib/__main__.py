@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 
-import yaml
+from joblib import cpu_count
 
-from saliency_lib.runtime.store import PROJECT, atomic, figures_root, results_root, store_root
+from saliency_lib.runtime.store import PROJECT, figures_root, results_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -20,14 +21,14 @@ COMMANDS = {
     "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
     "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
-    "test": "run the test suite; further arguments go to pytest",
-    "bench": "run the benchmarks; further arguments go to pytest",
+    "test": "run the tests but for the slow ones and the browser's, which --all adds; more arguments go to pytest",
+    "bench": "run the benchmarks and write docs/speed.md; with arguments for pytest only run them",
     "lint": "check style and types of the code",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "saliency_lib"])
-BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-s", "-q")
+BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-q")
 
 
 def say(text: str) -> None:
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
     set_help = "a parameter, or main.n_members=4 of an ensemble; figures then go to figures/custom"
     add("--set", action="append", default=[], metavar="NAME=VALUE", help=set_help)
-    add("--jobs", type=int, default=1, metavar="N", help="notebooks at a time (default 1)")
+    add("--jobs", type=int, metavar="N", help="notebooks at a time (default: as many as cores, or one on a GPU)")
     where = "where work is done: serial, processes, dask or a scheduler's tcp://host:8786 (default: each notebook's)"
     add("--executor", metavar="WHERE", help=where)
     plain = "run the notebooks' code without Jupyter: figures and numbers, no executed notebooks and no site"
@@ -68,16 +69,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def _value(word: str):
-    """A word of the command line read as YAML; ValueError, which argparse tells, if it is none."""
-    try:
-        return yaml.safe_load(word)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{word!r} is no value") from error
-
-
 def changes(words: list[str]) -> dict:
     """``NAME=VALUE`` words, values in YAML; of ``ENSEMBLE.FIELD=VALUE`` words ``{ENSEMBLE: {FIELD: VALUE}}``."""
+    from saliency_lib.book.profiles import value_of
+
     found: dict = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -85,7 +80,7 @@ def changes(words: list[str]) -> dict:
         if not name or not equals:
             raise ValueError(f"--set wants NAME=VALUE, not {word!r}")
         old = found[name] if isinstance(found.get(name), dict) else {}
-        found[name] = old | {field: _value(value)} if field else _value(value)
+        found[name] = old | {field: value_of(value)} if field else value_of(value)
     return found
 
 
@@ -117,13 +112,17 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
     """Execute notebooks and say what became of them; the folder of their figures, or nothing if one failed."""
     from saliency_lib.book import pipeline
 
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
     chosen = pipeline.select(arguments.only)
     values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
     options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
+    started, before = time.monotonic(), getrusage(RUSAGE_CHILDREN)
     done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
+    seconds, after = time.monotonic() - started, getrusage(RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     say(pipeline.table(done))
+    say(f"{seconds:.0f} s, {busy:.0f} s of processor time; cores were busy {busy / seconds / cpu_count():.0%} of it")
     errors = [result.error for result in done if result.error]
     for error in errors:
         say(f"\n{error}")
@@ -172,6 +171,20 @@ def setup(_: argparse.Namespace) -> int:
     return 0
 
 
+def test(*words: str) -> int:
+    """Run the tests, a process of one thread on each core."""
+    options = ["-n", str(cpu_count()), "--dist", "loadgroup", "-m", "not slow and not browser"]
+    if "--all" in words:
+        options[-2:] = ["-m", ""]
+    rest = [word for word in words if word != "--all"]
+    return python("pytest", *options, *rest, OMP_NUM_THREADS="1", SALIENCY_ALL_TESTS="1" if "--all" in words else "")
+
+
+def bench(*words: str) -> int:
+    """Compare times with those of other libraries, or of the bare work."""
+    return python(*BENCH, *words, SALIENCY_SPEED="" if words else str(PROJECT / "docs" / "speed.md"))
+
+
 def lab(*words: str) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
     words = ("--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words)
@@ -179,53 +192,13 @@ def lab(*words: str) -> int:
 
 
 def audit(*words: str) -> int:
-    """Execute notebook 09 on the user's own networks and export it as a page; options are the notebook's parameters."""
-    import nbformat
+    """Make the page on the user's own networks; options are those of notebook 09."""
+    from saliency_lib.book import report
 
-    from saliency_lib.book import page, pipeline, profiles
-
-    notebook = "09_audit_models"
-    p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {notebook}; see there.")
-    p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
-    for name, default in profiles.parameters(notebook).items():
-        if name not in ("profile", "main"):
-            words_or_paths = name in ("model", "checkpoints", "images") or isinstance(default, str)
-            several = isinstance(default, list) or name in ("mean", "std")
-            p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
-                           type=str if words_or_paths else _value, help=f"default: {default}")  # fmt: skip
-    given = vars(p.parse_args(words))
-    out = Path(given.pop("out")).expanduser().resolve()
-    values = {name: value for name, value in given.items() if value is not None}
-    for name in {"checkpoints", "images"} & set(values):
-        values[name] = os.path.abspath(os.path.expanduser(values[name]))
-    profiles.check(notebook, values, "audit")
-    values = profiles.load("quick")[notebook] | {"profile": out.name} | values
-    os.environ |= {"SALIENCY_FIGURES": str(out.parent), "SALIENCY_QUIET": "1"}
-    report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
-    report.unlink(missing_ok=True)
-    book = profiles.read_notebook(notebook)
-    book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
-    with atomic(source) as temporary:
-        nbformat.write(book, temporary)
-    result = pipeline.execute(notebook, values, out / "notebook", force=True, source=source, cwd=Path.cwd())
-    if result.status == "failed":
-        say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
-        return 1
-    executed = out / "notebook" / f"{notebook}.ipynb"
-    for cell in nbformat.read(executed, as_version=4).cells:
-        if "sentences" in cell.metadata.get("tags", []):
-            say("\n".join(output.data["text/plain"] + "\n" for output in cell.outputs))
-    page.write(executed, "How much of these maps is noise?", report)
-    say(f"report: {report}")
-    return 0
+    return report.run(words, say)
 
 
-OWN_WORDS: dict[str, Callable[..., int]] = {
-    "test": partial(python, "pytest"),
-    "bench": partial(python, *BENCH),
-    "lab": lab,
-    "audit": audit,
-}
+OWN_WORDS: dict[str, Callable[..., int]] = {"test": test, "bench": bench, "lab": lab, "audit": audit}
 OPTIONS = {"run": run, "check": check, "publish": publish, "site": site, "lint": lint, "setup": setup, "clean": clean}
 
 

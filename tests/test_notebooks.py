@@ -6,7 +6,7 @@ import statistics
 import nbformat
 import pytest
 
-from saliency_lib.book import claims, pipeline, plotting, profiles
+from saliency_lib.book import claims, plotting, profiles
 from saliency_lib.runtime.store import PROJECT
 
 BOOKS = profiles.notebooks()
@@ -36,11 +36,6 @@ def test_what_a_profile_puts_into_a_notebook_is_complete(profile):
     """So that neither the notebook's defaults nor another profile of the figures' folder add anything."""
     for name, values in profiles.load(profile).items():
         assert plotting.start(name, values).parameters == values
-
-
-@pytest.mark.parametrize("name", BOOKS)
-def test_it_needs_only_earlier_notebooks(name):
-    assert all(need < name[:2] for need in pipeline.needs(name))
 
 
 @pytest.mark.notebook

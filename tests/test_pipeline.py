@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import pytest
+import torch
 
 from saliency_lib.book import pipeline, plotting, profiles, script
 from saliency_lib.ensembles import EnsembleSpec
@@ -22,12 +23,25 @@ plotting.save_figure(plt.figure(), "{figure}", run, alt="", paper="", numbers={{
 """
 
 
-def write(folder, name, *cells, needs=()):
+TRAINED = """
+import matplotlib; matplotlib.use("agg")
+import matplotlib.pyplot as plt
+from saliency_lib import ensembles, snr
+from saliency_lib.book import plotting
+from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.training import Recipe
+run = plotting.start("{name}", globals())
+spec = EnsembleSpec("digits", "resnet_small", 3, Recipe(epochs=1, batch_size=50), n_train=300, n_val=64)
+nets, val = ensembles.get(spec, "processes"), ensembles.splits(spec)[1]
+powers = snr.measure("input_gradient", nets, val.inputs(), val.labels, executor="processes").value
+numbers = {{"mean": powers.mean.double(), "noise": powers.noise.double()}}
+plotting.save_figure(plt.figure(), "{name}", run, alt="", paper="", numbers=numbers)
+"""
+
+
+def write(folder, name, *cells):
     book = nbformat.v4.new_notebook(
-        metadata={
-            "kernelspec": {"name": "python3", "display_name": "", "language": "python"},
-            "saliency": {"needs": list(needs)},
-        }
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
     )
     parameters = nbformat.v4.new_code_cell('profile = "quick"\nn = 1', metadata={"tags": ["parameters"]})
     book.cells = [parameters, *map(nbformat.v4.new_code_cell, cells)]
@@ -40,7 +54,7 @@ def folder(tmp_path, monkeypatch):
     books = tmp_path / "notebooks"
     (books / "profiles").mkdir(parents=True)
     (books / "profiles" / "quick.yaml").write_text("01_a: {n: 2}\n")
-    write(books, "01_a", FIGURE.format(name="01_a", figure="01_one"), needs=["02"])
+    write(books, "01_a", FIGURE.format(name="01_a", figure="01_one"))
     write(books, "02_b", "print('b', n)")
     monkeypatch.setattr(profiles, "NOTEBOOKS", books)
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path / "figures"))
@@ -51,19 +65,31 @@ def folder(tmp_path, monkeypatch):
     return books
 
 
-def run(tmp_path, changes=None, **options):
-    return pipeline.run(pipeline.settings("quick", pipeline.select(None), changes or {}), tmp_path / "build", **options)
+def run(tmp_path, changes=None, jobs=1, **options):
+    values = pipeline.settings("quick", pipeline.select(None), changes or {})
+    return pipeline.run(values, tmp_path / "build", jobs=jobs, **options)
 
 
-@pytest.mark.notebook
-def test_notebooks_run_when_stale_and_in_order(folder, tmp_path):
+@pytest.fixture
+def quick_kernel(monkeypatch):
+    """In place of papermill, which takes seconds to start: the code runs here, and the source is the executed copy."""
+
+    def in_kernel(source, parameters, executed, *, cwd, bar):
+        error = script.in_process(executed.stem, parameters, executed.with_suffix(".log"))
+        executed.write_text(source.read_text())
+        return error
+
+    monkeypatch.setattr(script, "in_kernel", in_kernel)
+
+
+def test_notebooks_run_when_stale_and_in_order(folder, quick_kernel, tmp_path):
     first = run(tmp_path)
     assert [(r.notebook, r.status, r.figures) for r in first] == [
         ("01_a", "executed", ["01_one"]),
         ("02_b", "executed", []),
     ]
     build = tmp_path / "build" / "quick"
-    assert (build / "02_b.ipynb").stat().st_mtime < (build / "01_a.ipynb").stat().st_mtime, "01 needs 02"
+    assert (build / "02_b.ipynb").stat().st_mtime < (build / "01_a.ipynb").stat().st_mtime, "the main figure first"
     assert "b 1" in (build / "02_b.log").read_text()
     numbers = json.loads((tmp_path / "figures" / "quick" / "01_one.json").read_text())
     assert numbers["numbers"] == {"n": 2} and numbers["provenance"]["parameters"] == {"profile": "quick", "n": 2}
@@ -76,15 +102,54 @@ def test_notebooks_run_when_stale_and_in_order(folder, tmp_path):
     write(folder, "01_a", FIGURE.format(name="01_a", figure="01_two"))
     assert run(tmp_path)[0].figures == ["01_two"]
     assert not (tmp_path / "figures" / "quick" / "01_one.png").exists(), "a figure that is no longer made goes"
-    assert {r.status for r in run(tmp_path, force=True, jobs=2)} == {"executed"}
     assert "01_a" in pipeline.table(first) and "executed" in pipeline.table(first)
+
+    write(folder, "03_c", "print('c')")
+    run(tmp_path)
+    for name, seconds in (("01_a", 5), ("03_c", 100)):
+        stamp = build / f"{name}.stamp.json"
+        stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"seconds": seconds}))
+    said = []
+    run(tmp_path, force=True, announce=said.append)
+    assert [line.split(":")[0] for line in said if "begun" in line] == ["02_b", "03_c", "01_a"], "then the longest"
+
+
+def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path, monkeypatch):
+    """One notebook at a time whose members train in two processes, and two that train the same members together."""
+    for name in ("01_a", "02_b"):
+        write(folder, name, TRAINED.format(name=name))
+    monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)
+    found = []
+    for jobs in (1, 2):
+        monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / f"store-{jobs}"))
+        assert [r.error for r in run(tmp_path, jobs=jobs, kernel=False)] == ["", ""]
+        texts = [(tmp_path / "figures" / "quick" / f"{name}.json").read_text() for name in ("01_a", "02_b")]
+        found += [json.loads(text)["numbers"] for text in texts]
+        assert json.loads(texts[0])["provenance"]["threads"] == 1
+    assert all(numbers == found[0] for numbers in found) and sum(found[0]["noise"]) > 0
+
+
+def test_cores_are_shared_among_notebooks(monkeypatch):
+    monkeypatch.setattr(pipeline, "cpu_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("SALIENCY_THREADS", raising=False)
+    for count, jobs, at_once, each in ((9, None, 8, "1"), (3, None, 3, "2"), (9, 2, 2, "4"), (1, 4, 1, "8")):
+        found, settings = pipeline.shares(count, jobs)
+        assert (found, settings["SALIENCY_PROCESSES"], settings["SALIENCY_THREADS"]) == (at_once, each, "1")
+    monkeypatch.setenv("SALIENCY_THREADS", "4")
+    assert pipeline.shares(9)[1]["OMP_NUM_THREADS"] == "4"
+    monkeypatch.delenv("SALIENCY_THREADS")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pipeline.shares(9)[0] == 1, "they would share one GPU's memory"
 
 
 @pytest.mark.notebook
-def test_changes_go_to_custom_figures(folder, tmp_path):
+def test_changes_go_to_custom_figures_and_a_kernel_gives_what_papermill_writes(folder, tmp_path):
     run(tmp_path, {"n": 5})
     assert json.loads((tmp_path / "figures" / "custom" / "01_one.json").read_text())["numbers"] == {"n": 5}
     assert not (tmp_path / "figures" / "quick").exists()
+    book = nbformat.read(tmp_path / "build" / "custom" / "02_b.ipynb", as_version=4)
+    assert "b 5" in str(book.cells[-1].outputs) and "b 5" in (tmp_path / "build" / "custom" / "02_b.log").read_text()
 
 
 @pytest.mark.notebook
@@ -100,8 +165,7 @@ def test_a_failure_stops_and_shows_its_cell(folder, tmp_path):
     assert dead.status == "failed" and "02_b stopped" in dead.error
 
 
-@pytest.mark.notebook
-def test_without_a_kernel_the_same_figures_are_made(folder, tmp_path):
+def test_without_a_kernel_the_same_figures_are_made(folder, quick_kernel, tmp_path):
     by_kernel = run(tmp_path)[0].figures
     figure = tmp_path / "figures" / "quick" / "01_one.json"
     numbers = json.loads(figure.read_text())["numbers"]
@@ -129,7 +193,7 @@ def test_a_script_needs_no_jupyter(folder, tmp_path):
         "for name in ('papermill', 'nbformat', 'nbclient', 'jupyter_client', 'ipykernel'): sys.modules[name] = None\n"
         "import pathlib\nfrom saliency_lib.book import pipeline\n"
         "values = pipeline.settings('quick', pipeline.select(None), {})\n"
-        f"for result in pipeline.run(values, pathlib.Path({str(tmp_path / 'build')!r}), kernel=False):\n"
+        f"for result in pipeline.run(values, pathlib.Path({str(tmp_path / 'build')!r}), jobs=1, kernel=False):\n"
         "    sys.stdout.write(f'{result.status} {result.error}\\n')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

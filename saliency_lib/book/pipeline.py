@@ -1,14 +1,21 @@
-"""Execute the notebooks with papermill, one kernel each, in the order of their needs, and only those that are stale."""
+"""Execute the notebooks with papermill, one kernel each, as many at a time as there are cores, and only what is stale.
+
+Those that need the same ensemble train its members side by side (:mod:`saliency_lib.ensembles.train`), so that none
+has to wait for another. A process has one thread, whose sums do not depend on the number of cores.
+"""
 
 import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+
+import torch
+from joblib import cpu_count
 
 from saliency_lib.book import profiles, script
 from saliency_lib.runtime import code, parallel
@@ -16,6 +23,7 @@ from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
 from saliency_lib.runtime.workers import Inline
 
 BUILD = PROJECT / "build"
+FIRST = "02"  # the notebook with the main figure
 
 
 @dataclass
@@ -47,11 +55,6 @@ def select(only: list[str] | None) -> list[str]:
             raise ValueError(f"no notebook {word!r}; there are {', '.join(known)}")
         chosen += found
     return sorted(set(chosen))
-
-
-def needs(notebook: str) -> list[str]:
-    """Numbers of the notebooks that it goes after, from its metadata."""
-    return list(profiles.content(notebook)["metadata"].get("saliency", {}).get("needs", []))
 
 
 def settings(profile: str, chosen: list[str], changes: dict, executor: str | None = None) -> dict[str, dict]:
@@ -166,11 +169,36 @@ def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int
     return [path.stem for path in after if before.get(path) != after[path]]
 
 
+def seconds(notebook: str, folder: Path) -> float:
+    """How long it took: the last time into ``folder``, else where the committed figures were made, else no time."""
+    with suppress(OSError, ValueError):
+        return json.loads(_stamp(folder, notebook).read_text())["seconds"]
+    made = (PROJECT / "figures" / "quick").glob(f"{notebook[:2]}_*.json")
+    return max([json.loads(path.read_text())["provenance"]["seconds"] for path in made], default=0)
+
+
+def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
+    """How many of ``count`` notebooks run at a time, and the settings of each: its threads and processes.
+
+    On a CPU as many as there are cores, each with one thread, and cores that are left train members; one at a time,
+    with PyTorch's own threads, where they share a GPU.
+    """
+    gpu, cores = torch.cuda.is_available(), cpu_count()
+    jobs = min(count, jobs or (1 if gpu else cores))
+    threads = os.environ.get("SALIENCY_THREADS") or str(torch.get_num_threads() if gpu else 1)
+    return jobs, {
+        "SALIENCY_THREADS": threads,
+        "OMP_NUM_THREADS": threads,
+        "SALIENCY_PROCESSES": str(max(1, cores // jobs)),
+        "SALIENCY_QUIET": "1",  # no progress bars in executed notebooks
+    }
+
+
 def run(
     values: dict[str, dict],
     build: Path = BUILD,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     force: bool = False,
     bar: bool = False,
     kernel: bool = True,
@@ -178,24 +206,23 @@ def run(
 ) -> list[Result]:
     """Execute notebooks, ``{name: parameters}``, ``jobs`` at a time; none is begun after a failure.
 
-    A notebook waits for those that it needs, where they are run as well. ``announce`` is told what begins and ends.
+    That with the main figure goes first, then those that take longest. ``announce`` is told what begins and ends.
     """
-    os.environ["SALIENCY_QUIET"] = "1"  # kernels inherit it: no progress bars in executed notebooks
-    if jobs > 1:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
-    results: dict[str, Result] = {}
-    waiting, running = list(values), {}
+    folders = {name: build / values[name]["profile"] for name in values}
+    found = {} if force else {name: fresh(folders[name], name, values[name]) for name in values}
+    results: dict[str, Result] = {name: result for name, result in found.items() if result}
+    waiting = sorted(set(values) - set(results), key=lambda n: (n[:2] != FIRST, -seconds(n, folders[n]), n))
+    jobs, settings = shares(max(1, len(waiting)), jobs)
+    os.environ |= settings  # which processes and kernels inherit
+    running: dict[Future, str] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
             failed = any(result.error for result in results.values())
-            for name in list(waiting):
-                needed = {other for other in values if other[:2] in needs(name)}
-                if not failed and needed <= set(results) and len(running) < jobs:
-                    waiting.remove(name)
-                    announce(f"{name}: begun")
-                    folder = build / values[name]["profile"]
-                    task = partial(execute, name, values[name], folder, force=force, bar=bar, kernel=kernel)
-                    running[pool.submit(task)] = name
+            while waiting and len(running) < jobs and not failed:
+                name = waiting.pop(0)
+                announce(f"{name}: begun")
+                options = {"force": force, "bar": bar, "kernel": kernel}
+                running[pool.submit(execute, name, values[name], folders[name], **options)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:

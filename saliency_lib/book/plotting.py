@@ -5,6 +5,7 @@ import colorsys
 import html
 import json
 import math
+import os
 import platform
 import textwrap
 import time
@@ -88,8 +89,13 @@ class Run:
 
 
 def start(notebook: str, variables: dict) -> Run:
-    """Set the style of figures and tables and begin a run; ``variables`` is the notebook's ``globals()``, where its
-    parameters are read; what they do not say of its ensembles is the profile's."""
+    """Set the style of figures and tables, and PyTorch's threads to ``$SALIENCY_THREADS``, and begin a run.
+
+    ``variables`` is the notebook's ``globals()``, where its parameters are read; what they do not say of its ensembles
+    is the profile's.
+    """
+    if threads := os.environ.get("SALIENCY_THREADS"):
+        torch.set_num_threads(int(threads))
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
     given = {name: variables[name] for name in profiles.parameters(notebook)}

@@ -111,7 +111,8 @@ def locked(path: Path, timeout: float = -1):
         except Timeout:
             if timeout >= 0:
                 raise
-            warnings.warn(f"waiting for another run, which holds {path}", stacklevel=3)
+            if not os.environ.get("SALIENCY_QUIET"):
+                warnings.warn(f"waiting for another run, which holds {path}", stacklevel=3)
             lock.acquire()
     try:
         yield

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
+from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
 
 CONNECT_SECONDS, WORKER_SECONDS = 10, 300  # how long a scheduler may take to answer, and to have a first worker
@@ -71,15 +72,20 @@ def _without_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
+def processes() -> int:
+    """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core that this process may use."""
+    return int(os.environ.get("SALIENCY_PROCESSES") or cpu_count())
+
+
 class Processes(Executor):
-    """One for each thread of PyTorch, kept for later calls; they leave with this one, however it ends."""
+    """One for each core, kept for later calls; they leave with this one, however it ends."""
 
     def _pool(self):
         return get_reusable_executor(self.size(), timeout=None, initializer=_leave_with, initargs=(os.getpid(),))
 
     def size(self) -> int:
         """As many as there are processes: what has not begun can then simply be left."""
-        return torch.get_num_threads()
+        return processes()
 
     def submit(self, task, /, *item, **_) -> Future:
         """Also of a notebook's function."""
@@ -186,9 +192,9 @@ def _client(address: str):
 
 
 def _local() -> dict:
-    """A cluster of one process per thread of PyTorch on this machine, reachable from nowhere else."""
+    """A cluster of one process per core on this machine, reachable from nowhere else."""
     return {
-        "n_workers": torch.get_num_threads(),
+        "n_workers": processes(),
         "threads_per_worker": 1,
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
