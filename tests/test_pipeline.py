@@ -39,10 +39,9 @@ plotting.save_figure(plt.figure(), "{name}", run, alt="", paper="", numbers=numb
 """
 
 
-def write(folder, name, *cells):
-    book = nbformat.v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
-    )
+def write(folder, name, *cells, minutes=0):
+    kernel = {"name": "python3", "display_name": "", "language": "python"}
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": kernel, "saliency": {"minutes": minutes}})
     parameters = nbformat.v4.new_code_cell('profile = "quick"\nn = 1', metadata={"tags": ["parameters"]})
     book.cells = [parameters, *map(nbformat.v4.new_code_cell, cells)]
     nbformat.write(book, folder / f"{name}.ipynb")
@@ -105,13 +104,10 @@ def test_notebooks_run_when_stale_and_in_order(folder, quick_kernel, tmp_path):
     assert "01_a" in pipeline.table(first) and "executed" in pipeline.table(first)
 
     write(folder, "03_c", "print('c')")
-    run(tmp_path)
-    for name, seconds in (("01_a", 5), ("03_c", 100)):
-        stamp = build / f"{name}.stamp.json"
-        stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"seconds": seconds}))
+    write(folder, "04_d", "print('d')", minutes=5)
     said = []
     run(tmp_path, force=True, announce=said.append)
-    assert [line.split(":")[0] for line in said if "begun" in line] == ["02_b", "03_c", "01_a"], "then the longest"
+    assert [line.split(":")[0] for line in said if "begun" in line] == ["02_b", "01_a", "04_d", "03_c"], "the longest"
 
 
 def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path, monkeypatch):

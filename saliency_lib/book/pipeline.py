@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,7 +22,7 @@ from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
 from saliency_lib.runtime.workers import Inline
 
 BUILD = PROJECT / "build"
-FIRST = "02"  # the notebook with the main figure
+FIRST = ("02", "01")  # the main figure, and the networks that it shares with most others
 
 
 @dataclass
@@ -169,12 +168,9 @@ def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int
     return [path.stem for path in after if before.get(path) != after[path]]
 
 
-def seconds(notebook: str, folder: Path) -> float:
-    """How long it took: the last time into ``folder``, else where the committed figures were made, else no time."""
-    with suppress(OSError, ValueError):
-        return json.loads(_stamp(folder, notebook).read_text())["seconds"]
-    made = (PROJECT / "figures" / "quick").glob(f"{notebook[:2]}_*.json")
-    return max([json.loads(path.read_text())["provenance"]["seconds"] for path in made], default=0)
+def minutes(notebook: str) -> float:
+    """How long it takes one core from an empty store, roughly, from its metadata."""
+    return profiles.content(notebook)["metadata"].get("saliency", {}).get("minutes", 0)
 
 
 def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
@@ -206,12 +202,13 @@ def run(
 ) -> list[Result]:
     """Execute notebooks, ``{name: parameters}``, ``jobs`` at a time; none is begun after a failure.
 
-    That with the main figure goes first, then those that take longest. ``announce`` is told what begins and ends.
+    The main figure goes first, then what takes longest. ``announce`` is told what begins and ends.
     """
     folders = {name: build / values[name]["profile"] for name in values}
     found = {} if force else {name: fresh(folders[name], name, values[name]) for name in values}
     results: dict[str, Result] = {name: result for name, result in found.items() if result}
-    waiting = sorted(set(values) - set(results), key=lambda n: (n[:2] != FIRST, -seconds(n, folders[n]), n))
+    waiting = sorted(set(values) - set(results), key=lambda name: (-minutes(name), name))
+    waiting.sort(key=lambda name: FIRST.index(name[:2]) if name[:2] in FIRST else len(FIRST))
     jobs, settings = shares(max(1, len(waiting)), jobs)
     os.environ |= settings  # which processes and kernels inherit
     running: dict[Future, str] = {}
