@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from saliency_lib.data import ImageData
 from saliency_lib.inference import accuracy
 from saliency_lib.models.stacked import Stacked
-from saliency_lib.recipe import Recipe, default_device, fastest, max_lr
+from saliency_lib.recipe import Recipe
+from saliency_lib.recipe import default_device as default_device
+from saliency_lib.recipe import fastest as fastest
+from saliency_lib.recipe import max_lr as max_lr
 from saliency_lib.runtime.seeds import seeded
 
-__all__ = ["History", "Recipe", "default_device", "fastest", "fit", "fit_together", "flip_crop", "max_lr", "permuted"]
 GLANCE = 1000  # validation images whose accuracy is measured during training; after it, that of all
 
 
