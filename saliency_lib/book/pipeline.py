@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -218,8 +219,8 @@ def run(
             while waiting and len(running) < jobs and not failed:
                 name = waiting.pop(0)
                 announce(f"{name}: begun")
-                options = {"force": force, "bar": bar, "kernel": kernel}
-                running[pool.submit(execute, name, values[name], folders[name], **options)] = name
+                task = partial(execute, name, values[name], folders[name], force=force, bar=bar, kernel=kernel)
+                running[pool.submit(task)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
