@@ -20,6 +20,7 @@ ALL = bool(os.environ.get("SALIENCY_ALL_TESTS"))  # ./run_all.sh test --all
 REAL_DATA = os.environ.pop("SALIENCY_DATA", None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """All tests that look at the notebooks' smoke run go to one process, and begin first."""
     for item in items:
