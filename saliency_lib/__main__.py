@@ -173,7 +173,7 @@ def setup(_: argparse.Namespace) -> int:
 
 def test(*words: str) -> int:
     """Run the tests, a process of one thread on each core."""
-    options = ["-n", str(cpu_count()), "--dist", "loadgroup", "-m", "not slow and not browser"]
+    options = ["-n", str(cpu_count()), "-m", "not slow and not browser"]
     if "--all" in words:
         options[-2:] = ["-m", ""]
     rest = [word for word in words if word != "--all"]
