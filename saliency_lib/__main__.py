@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from joblib import cpu_count
 
@@ -22,7 +22,7 @@ COMMANDS = {
     "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "test": "run the tests but for the slow ones and the browser's, which --all adds; more arguments go to pytest",
-    "bench": "run the benchmarks and write docs/speed.md; with arguments for pytest only run them",
+    "bench": "run the benchmarks and write build/speed.md; with arguments for pytest only run them",
     "lint": "check style and types of the code",
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
@@ -117,16 +117,20 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
     chosen = pipeline.select(arguments.only)
     values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
     options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
-    started, before = time.monotonic(), getrusage(RUSAGE_CHILDREN)
+    started, before = time.monotonic(), _processor_seconds()
     done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
-    seconds, after = time.monotonic() - started, getrusage(RUSAGE_CHILDREN)
-    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds, busy = time.monotonic() - started, _processor_seconds() - before
     say(pipeline.table(done))
-    say(f"{seconds:.0f} s, {busy:.0f} s of processor time; cores were busy {busy / seconds / cpu_count():.0%} of it")
+    say(f"{seconds:.0f} s; the cores were busy for {busy / seconds / cpu_count():.0%} of it")
     errors = [result.error for result in done if result.error]
     for error in errors:
         say(f"\n{error}")
     return "" if errors else values[chosen[0]]["profile"]
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    return sum(found.ru_utime + found.ru_stime for found in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
 
 
 def site(arguments: argparse.Namespace) -> int:
@@ -182,7 +186,7 @@ def test(*words: str) -> int:
 
 def bench(*words: str) -> int:
     """Compare times with those of other libraries, or of the bare work."""
-    return python(*BENCH, *words, SALIENCY_SPEED="" if words else str(PROJECT / "docs" / "speed.md"))
+    return python(*BENCH, *words, SALIENCY_SPEED="" if words else str(PROJECT / "build" / "speed.md"))
 
 
 def lab(*words: str) -> int:

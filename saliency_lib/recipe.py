@@ -27,7 +27,7 @@ def default_device() -> str:
 
 
 def device_settings(device: str) -> dict[str, bool]:
-    """How networks are trained on ``"cpu"`` or ``"cuda"``: in bfloat16 on a GPU and on a CPU that computes in it.
+    """How networks are trained on ``"cpu"`` or ``"cuda"``: in bfloat16 on a GPU and on an x86 CPU that computes in it.
 
     ``SALIENCY_PRECISION=float32`` forces float32. Raises ValueError for another device, and another precision.
     """

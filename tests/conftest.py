@@ -17,7 +17,10 @@ from hypothesis import settings
 settings.register_profile("unhurried", deadline=None)  # no timed assertions: CI machines pause
 settings.load_profile("unhurried")
 ALL = bool(os.environ.get("SALIENCY_ALL_TESTS"))  # ./run_all.sh test --all
-REAL_DATA = os.environ.pop("SALIENCY_DATA", None)
+if "SALIENCY_DATA" in os.environ:  # under a name that workers of pytest-xdist inherit and the library does not know
+    os.environ["REAL_DATA"] = os.environ.pop("SALIENCY_DATA")
+REAL_DATA = os.environ.get("REAL_DATA")
+os.environ["SALIENCY_PRECISION"] = "float32"  # the same on every machine
 
 
 # Tests that look at the notebooks' smoke run, which is made once: for one process, and first.
@@ -29,11 +32,9 @@ SMOKE = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)  # there may be no pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """Every test on its own to whichever process is free, but for those of ``SMOKE``, which stay together.
-
-    pytest-xdist's own groups are lost under pytest 9.2.
-    """
+    """Every test on its own to whichever process is free, but for those of ``SMOKE``, which stay together."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):
@@ -48,12 +49,12 @@ def pytest_collection_modifyitems(items):
         assert ("smoke" in item.fixturenames) == item.nodeid.startswith(SMOKE), f"{item.nodeid}: SMOKE is not complete"
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, exitstatus):
     """Of a run of the benchmarks, their table, also as a page where ``SALIENCY_SPEED`` says."""
     timing = sys.modules.get("timing")
     if timing and timing.ROWS:
         terminalreporter.write_line("\n" + timing.table())
-        if path := os.environ.get("SALIENCY_SPEED"):
+        if (path := os.environ.get("SALIENCY_SPEED")) and exitstatus == 0:
             Path(path).write_text(timing.page())
 
 
@@ -73,7 +74,8 @@ def smoke(store, tmp_path_factory):
 
     folder, patch = tmp_path_factory.mktemp("smoke"), pytest.MonkeyPatch()
     patch.setenv("SALIENCY_FIGURES", str(folder))
-    results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build", jobs=2)
+    with mock.patch.dict(os.environ):
+        results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build", jobs=2)
     yield folder, results
     patch.undo()
 

@@ -1,4 +1,4 @@
-"""The benchmarks still run, at tiny sizes, and make their table; what they measure is in docs/speed.md."""
+"""The benchmarks still run, at tiny sizes, and make their table."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Notebooks run in the order of their needs, only when stale, and a failure is shown and keeps what there is."""
+"""Notebooks run side by side, only when stale, and a failure is shown and keeps what there is."""
 
 import json
 import os
@@ -115,6 +115,7 @@ def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path,
     for name in ("01_a", "02_b"):
         write(folder, name, TRAINED.format(name=name))
     monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)
+    monkeypatch.delenv("SALIENCY_THREADS", raising=False)
     found = []
     for jobs in (1, 2):
         monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / f"store-{jobs}"))
@@ -129,11 +130,12 @@ def test_cores_are_shared_among_notebooks(monkeypatch):
     monkeypatch.setattr(pipeline, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("SALIENCY_THREADS", raising=False)
+    monkeypatch.delenv("SALIENCY_PROCESSES", raising=False)
     for count, jobs, at_once, each in ((9, None, 8, "1"), (3, None, 3, "2"), (9, 2, 2, "4"), (1, 4, 1, "8")):
         found, settings = pipeline.shares(count, jobs)
         assert (found, settings["SALIENCY_PROCESSES"], settings["SALIENCY_THREADS"]) == (at_once, each, "1")
     monkeypatch.setenv("SALIENCY_THREADS", "4")
-    assert pipeline.shares(9)[1]["OMP_NUM_THREADS"] == "4"
+    assert pipeline.shares(9)[0] == 2 and pipeline.shares(9)[1]["OMP_NUM_THREADS"] == "4"
     monkeypatch.delenv("SALIENCY_THREADS")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pipeline.shares(9)[0] == 1, "they would share one GPU's memory"

@@ -78,8 +78,15 @@ CHANGES = {
         "n_shaken": 1,
     },
     "06_noisegrad": {
-        "main": {"dataset": "cmnist", "model": "lenet", "n_train": 6000, "n_val": 300, "n_members": 4, "epochs": 3},
-        "keep_epochs": [2],
+        "main": {
+            "dataset": "cmnist",
+            "model": "lenet",
+            "n_train": 6000,
+            "n_val": 300,
+            "n_members": 4,
+            "epochs": 3,
+            "snapshots": 1,
+        },
         "n_eval": 16,
         "n_samples": 3,
         "n_nudges": 1,

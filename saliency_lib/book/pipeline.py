@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -92,7 +92,8 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     cells = [(cell["cell_type"], "".join(cell["source"])) for cell in profiles.content(notebook)["cells"]]
     imports = code.of_script("\n".join(source for kind, source in cells if kind == "code"))
-    told = json.dumps([parameters, os.environ.get("SALIENCY_DATA", ""), cells, imports], sort_keys=True)
+    settings = [os.environ.get(name, "") for name in ("SALIENCY_DATA", "SALIENCY_PRECISION")]
+    told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
     tables = sorted((PROJECT / "data" / "published").glob("*.csv"))
     files = [Path(__file__).with_name("style.mplstyle"), PROJECT / "requirements.lock", *tables]
     return code.digest(told, *(path.read_text() for path in files))
@@ -181,12 +182,13 @@ def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
     with PyTorch's own threads, where they share a GPU.
     """
     gpu, cores = torch.cuda.is_available(), cpu_count()
-    jobs = min(count, jobs or (1 if gpu else cores))
-    threads = os.environ.get("SALIENCY_THREADS") or str(torch.get_num_threads() if gpu else 1)
+    threads = int(os.environ.get("SALIENCY_THREADS") or 0)
+    jobs = min(count, jobs or (1 if gpu else max(1, cores // (threads or 1))))
+    threads = threads or (max(1, torch.get_num_threads() // jobs) if gpu else 1)
     return jobs, {
-        "SALIENCY_THREADS": threads,
-        "OMP_NUM_THREADS": threads,
-        "SALIENCY_PROCESSES": str(max(1, cores // jobs)),
+        "SALIENCY_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "SALIENCY_PROCESSES": os.environ.get("SALIENCY_PROCESSES") or str(max(1, cores // (jobs * threads))),
         "SALIENCY_QUIET": "1",  # no progress bars in executed notebooks
     }
 
@@ -211,6 +213,8 @@ def run(
     waiting = sorted(set(values) - set(results), key=lambda name: (-minutes(name), name))
     waiting.sort(key=lambda name: FIRST.index(name[:2]) if name[:2] in FIRST else len(FIRST))
     jobs, settings = shares(max(1, len(waiting)), jobs)
+    if jobs > 1 and not kernel:  # its processes would outlive the notebook, and this pool wait for them
+        settings["SALIENCY_PROCESSES"] = "1"
     os.environ |= settings  # which processes and kernels inherit
     running: dict[Future, str] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
@@ -219,14 +223,25 @@ def run(
             while waiting and len(running) < jobs and not failed:
                 name = waiting.pop(0)
                 announce(f"{name}: begun")
-                task = partial(execute, name, values[name], folders[name], force=force, bar=bar, kernel=kernel)
+                task = partial(
+                    execute, name, values[name], folders[name], force=force, bar=bar and jobs == 1, kernel=kernel
+                )
                 running[pool.submit(task)] = name
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                result = results[running.pop(future)] = future.result()
+                name = running.pop(future)
+                result = results[name] = _outcome(name, future)
                 announce(f"{result.notebook}: {result.status}, {result.seconds:.0f} s")
     return [results.get(name, Result(name, "not reached")) for name in values]
+
+
+def _outcome(name: str, future: Future) -> Result:
+    try:
+        return future.result()
+    except (BrokenExecutor, OSError) as error:
+        why = "its process died, for lack of memory perhaps" if isinstance(error, BrokenExecutor) else str(error)
+        return Result(name, "failed", error=f"{name} failed: {why}")
 
 
 def table(results: list[Result]) -> str:

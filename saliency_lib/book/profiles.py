@@ -170,6 +170,8 @@ def _checked(name: str, given: dict) -> dict:
 def spec(name: str, given: dict) -> EnsembleSpec:
     """The ensemble with these fields; ``snapshots`` is how many of the last epochs before the end are kept."""
     fields, kept = dict(_checked(name, given)), given.get("snapshots", 0)
+    if kept < 0:
+        raise ValueError(f"{name}.snapshots={kept} should be how many of the last epochs before the end are kept")
     recipe = Recipe(**{field: fields.pop(field) for field in OF_RECIPE if field in fields})
     epochs = range(max(1, recipe.epochs - kept), max(2, recipe.epochs)) if kept else ()
     return EnsembleSpec(**fields | {"recipe": recipe, "snapshots": tuple(epochs)})

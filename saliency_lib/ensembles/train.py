@@ -107,7 +107,7 @@ def _train(spec: EnsembleSpec, missing: Sequence[int], executor: str) -> None:
                 for lock in locks.values():
                     lock.close()
             if busy:
-                with locked(_lock(spec, busy[0])):  # until who has it is done, or gone
+                with locked(_lock(spec, busy[0]), shared=True):  # until who has it is done, or gone
                     pass
             todo = busy
     if failures:
@@ -168,7 +168,7 @@ class Ensemble:
 
     @property
     def accuracies(self) -> list[float]:
-        """Validation accuracy of each member, in [0, 1]."""
+        """Validation accuracy of each member, in [0, 1], in the precision of its training."""
         return [record["accuracy"] for record in self.records]
 
     @property

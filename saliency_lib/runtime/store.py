@@ -94,8 +94,10 @@ def atomic(path: Path):
 
 
 @contextmanager
-def locked(path: Path, timeout: float = -1):
+def locked(path: Path, timeout: float = -1, shared: bool = False):
     """Hold the lock file ``path``, which a dying process lets go; wait for at most ``timeout`` seconds, or for ever.
+
+    That it waits for long is said; not in a run (``SALIENCY_QUIET``) for what is ``shared`` by notebooks of that run.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def locked(path: Path, timeout: float = -1):
         except Timeout:
             if timeout >= 0:
                 raise
-            if not os.environ.get("SALIENCY_QUIET"):
+            if not (shared and os.environ.get("SALIENCY_QUIET")):
                 warnings.warn(f"waiting for another run, which holds {path}", stacklevel=3)
             lock.acquire()
     try:
@@ -163,7 +165,7 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
     entry = Entry(function, *arguments, **options)
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that cannot be written
-            stack.enter_context(locked(entry.path.with_suffix(".lock")))
+            stack.enter_context(locked(entry.path.with_suffix(".lock"), shared=True))
         with suppress(LookupError):
             return entry.load()
         return entry.save(function(*arguments, **options))

@@ -1,4 +1,4 @@
-"""Times of two ways of the same work, taken in turn in one run, and the table of them all: docs/speed.md."""
+"""Times of two ways of the same work, taken in turn in one run, and the table of them all."""
 
 import os
 import platform
@@ -62,7 +62,7 @@ def table() -> str:
 
 
 def page() -> str:
-    """docs/speed.md: the table, and where it was measured."""
+    """The table as a page, and where it was measured."""
     able = torch.cpu.get_capabilities()
     cpu = f"{able.get('cpu_name', platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu
