@@ -305,6 +305,7 @@ def test_a_member_that_another_process_is_at_is_waited_for(together, lock, own_s
 
 
 def test_every_executor_trains_the_same_members(tmp_path, monkeypatch):
+    monkeypatch.setenv("SALIENCY_PROCESSES", "2")
     spec = EnsembleSpec("digits", "convnet-w4-d2-max", 5, Recipe(epochs=1, together=2), n_train=150, n_val=40)
     before, weights = torch.get_num_threads(), {}
     torch.set_num_threads(1)
@@ -396,7 +397,8 @@ def test_snapshots_of_another_run_or_member_are_not_taken(own_store, monkeypatch
 
 
 @pytest.mark.parametrize("executor,together", [("processes", 1), ("serial", 2)])
-def test_snapshots_are_kept_however_members_are_trained(executor, together, own_store):
+def test_snapshots_are_kept_however_members_are_trained(executor, together, own_store, monkeypatch):
+    monkeypatch.setenv("SALIENCY_PROCESSES", "2")
     recipe = dataclasses.replace(RECIPE, epochs=2, together=together)
     spec = dataclasses.replace(SPEC, n_members=3, recipe=recipe, snapshots=(1, 2))
     ensemble = ensembles.get(spec, executor)

@@ -163,6 +163,18 @@ def test_a_failure_stops_and_shows_its_cell(folder, tmp_path):
     assert dead.status == "failed" and "02_b stopped" in dead.error
 
 
+def test_several_at_a_time_end_whatever_becomes_of_one(folder, tmp_path, monkeypatch):
+    """Without kernels, on more cores than notebooks, where each could start processes of its own."""
+    monkeypatch.setattr(pipeline, "cpu_count", lambda: 4)
+    write(folder, "01_a", TRAINED.format(name="01_a"))
+    write(folder, "02_b", "raise RuntimeError('on purpose')")
+    results = run(tmp_path, jobs=2, kernel=False)
+    assert [r.status for r in results] == ["executed", "failed"] and "on purpose" in results[1].error
+    write(folder, "02_b", "import os; os._exit(1)")
+    results = run(tmp_path, jobs=2, kernel=False)
+    assert "failed: its process died" in results[1].error and {r.status for r in results} <= {"failed", "executed"}
+
+
 def test_without_a_kernel_the_same_figures_are_made(folder, quick_kernel, tmp_path):
     by_kernel = run(tmp_path)[0].figures
     figure = tmp_path / "figures" / "quick" / "01_one.json"

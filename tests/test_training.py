@@ -142,7 +142,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_epoch():
         fitted(Recipe("sgd_step", epochs=3, lr=1e30))
 
 
-def test_bfloat16_and_channels_last_are_options_of_the_recipe():
+def test_bfloat16_and_channels_last_are_options_of_the_recipe(monkeypatch):
+    monkeypatch.delenv("SALIENCY_PRECISION", raising=False)
     assert Recipe(device="cuda").bfloat16 and not Recipe(device="cuda", bfloat16=False).bfloat16
     half, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=True))
     full, _ = fitted(Recipe(epochs=1, lr=0.01, device="cpu", bfloat16=False))
@@ -154,6 +155,7 @@ def test_bfloat16_and_channels_last_are_options_of_the_recipe():
 @pytest.mark.parametrize("able", ["avx512_bf16", "amx_bf16", "avx2"])
 def test_a_cpu_trains_in_bfloat16_if_it_computes_in_it(able, monkeypatch):
     """What it can is asked of PyTorch; nothing is timed, so that a machine always gives the same weights."""
+    monkeypatch.delenv("SALIENCY_PRECISION", raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {able: True})
     assert Recipe(device="cpu").bfloat16 == (able != "avx2") and Recipe(device="cpu").channels_last
     monkeypatch.setenv("SALIENCY_PRECISION", "float32")

@@ -213,6 +213,7 @@ def run(
     waiting = sorted(set(values) - set(results), key=lambda name: (-minutes(name), name))
     waiting.sort(key=lambda name: FIRST.index(name[:2]) if name[:2] in FIRST else len(FIRST))
     jobs, settings = shares(max(1, len(waiting)), jobs)
+    bar = bar and jobs == 1
     if jobs > 1 and not kernel:  # its processes would outlive the notebook, and this pool wait for them
         settings["SALIENCY_PROCESSES"] = "1"
     os.environ |= settings  # which processes and kernels inherit
@@ -223,9 +224,7 @@ def run(
             while waiting and len(running) < jobs and not failed:
                 name = waiting.pop(0)
                 announce(f"{name}: begun")
-                task = partial(
-                    execute, name, values[name], folders[name], force=force, bar=bar and jobs == 1, kernel=kernel
-                )
+                task = partial(execute, name, values[name], folders[name], force=force, bar=bar, kernel=kernel)
                 running[pool.submit(task)] = name
             if not running:
                 break
