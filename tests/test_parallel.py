@@ -66,6 +66,20 @@ def test_an_unknown_executor_is_named():
     parallel.check("tcp://host:8786")
 
 
+LEFT = []
+
+
+def leaves_much_in_memory(k):
+    time.sleep(1.2)  # loky looks at a worker's memory once a second
+    LEFT.append(bytearray(os.urandom(1)) * 400_000_000)
+    return k
+
+
+def test_a_worker_that_loky_replaces_since_its_memory_has_grown_costs_no_task():
+    """loky warns of it in its own thread, which ends, and leaves every caller waiting, if that is made an error."""
+    assert sorted(k for k, _ in parallel.run(leaves_much_in_memory, range(6), "processes")) == [*range(6)]
+
+
 def settings(_):
     return os.getpid(), torch.get_num_threads(), os.environ.get("SALIENCY_STORE"), os.environ.get("SALIENCY_QUIET")
 

@@ -136,6 +136,12 @@ def test_cores_are_shared_among_notebooks(monkeypatch):
         assert (found, settings["SALIENCY_PROCESSES"], settings["SALIENCY_THREADS"]) == (at_once, each, "1")
     monkeypatch.setenv("SALIENCY_THREADS", "4")
     assert pipeline.shares(9)[0] == 2 and pipeline.shares(9)[1]["OMP_NUM_THREADS"] == "4"
+    for wrong in ("0", "two", "-1"):
+        monkeypatch.setenv("SALIENCY_PROCESSES", wrong)
+        with pytest.raises(ValueError, match=f"SALIENCY_PROCESSES='{wrong}' should be a whole number from 1"):
+            pipeline.shares(9)
+    monkeypatch.setenv("SALIENCY_PROCESSES", "3")
+    assert pipeline.shares(9)[1]["SALIENCY_PROCESSES"] == "3", "what the user says goes before"
     monkeypatch.delenv("SALIENCY_THREADS")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pipeline.shares(9)[0] == 1, "they would share one GPU's memory"

@@ -20,7 +20,7 @@ from joblib import cpu_count
 from saliency_lib.book import profiles, script
 from saliency_lib.runtime import code, parallel
 from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
-from saliency_lib.runtime.workers import Inline
+from saliency_lib.runtime.workers import Inline, number_of
 
 BUILD = PROJECT / "build"
 FIRST = ("02", "01")  # the main figure, and the networks that it shares with most others
@@ -170,9 +170,10 @@ def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int
     return [path.stem for path in after if before.get(path) != after[path]]
 
 
-def minutes(notebook: str) -> float:
-    """How long it takes one core from an empty store, roughly, from its metadata."""
-    return profiles.content(notebook)["metadata"].get("saliency", {}).get("minutes", 0)
+def _place(notebook: str) -> tuple[int, float, str]:
+    """Sorts notebooks: those of ``FIRST``, then by the minutes of one core, from an empty store, in their metadata."""
+    minutes = profiles.content(notebook)["metadata"].get("saliency", {}).get("minutes", 0)
+    return (FIRST.index(notebook[:2]) if notebook[:2] in FIRST else len(FIRST)), -minutes, notebook
 
 
 def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
@@ -182,13 +183,13 @@ def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
     with PyTorch's own threads, where they share a GPU.
     """
     gpu, cores = torch.cuda.is_available(), cpu_count()
-    threads = int(os.environ.get("SALIENCY_THREADS") or 0)
+    threads = number_of("SALIENCY_THREADS") or 0
     jobs = min(count, jobs or (1 if gpu else max(1, cores // (threads or 1))))
     threads = threads or (max(1, torch.get_num_threads() // jobs) if gpu else 1)
     return jobs, {
         "SALIENCY_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
-        "SALIENCY_PROCESSES": os.environ.get("SALIENCY_PROCESSES") or str(max(1, cores // (jobs * threads))),
+        "SALIENCY_PROCESSES": str(number_of("SALIENCY_PROCESSES") or max(1, cores // (jobs * threads))),
         "SALIENCY_QUIET": "1",  # no progress bars in executed notebooks
     }
 
@@ -210,8 +211,7 @@ def run(
     folders = {name: build / values[name]["profile"] for name in values}
     found = {} if force else {name: fresh(folders[name], name, values[name]) for name in values}
     results: dict[str, Result] = {name: result for name, result in found.items() if result}
-    waiting = sorted(set(values) - set(results), key=lambda name: (-minutes(name), name))
-    waiting.sort(key=lambda name: FIRST.index(name[:2]) if name[:2] in FIRST else len(FIRST))
+    waiting = sorted(set(values) - set(results), key=_place)
     jobs, settings = shares(max(1, len(waiting)), jobs)
     bar = bar and jobs == 1
     if jobs > 1 and not kernel:  # its processes would outlive the notebook, and this pool wait for them

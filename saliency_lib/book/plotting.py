@@ -5,7 +5,6 @@ import colorsys
 import html
 import json
 import math
-import os
 import platform
 import textwrap
 import time
@@ -30,6 +29,7 @@ from saliency_lib.channels import total
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.store import atomic, figures_root
+from saliency_lib.runtime.workers import number_of
 
 SIGNED = "RdBu_r"  # diverging and colour-blind-safe; white is zero
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.15"
@@ -94,8 +94,8 @@ def start(notebook: str, variables: dict) -> Run:
     ``variables`` is the notebook's ``globals()``, where its parameters are read; what they do not say of its ensembles
     is the profile's.
     """
-    if threads := os.environ.get("SALIENCY_THREADS"):
-        torch.set_num_threads(int(threads))
+    if threads := number_of("SALIENCY_THREADS"):
+        torch.set_num_threads(threads)
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
     given = {name: variables[name] for name in profiles.parameters(notebook)}

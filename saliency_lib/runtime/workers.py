@@ -72,9 +72,18 @@ def _without_interrupts():
         signal.signal(signal.SIGINT, handler)
 
 
+def number_of(setting: str) -> int | None:
+    """A number of threads or processes from the environment; None if it is not set, ValueError if it is none."""
+    if not (value := os.environ.get(setting)):
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise ValueError(f"{setting}={value!r} should be a whole number from 1; or leave it away")
+    return int(value)
+
+
 def processes() -> int:
     """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core that this process may use."""
-    return int(os.environ.get("SALIENCY_PROCESSES") or cpu_count())
+    return number_of("SALIENCY_PROCESSES") or cpu_count()
 
 
 class Processes(Executor):
