@@ -80,7 +80,6 @@ def test_criteria_against_quantus(name, criterion):
     net, (x, y) = network(name), pictures(sized(256, 4))
     maps = torch.rand(len(x), 1, *x.shape[2:], generator=torch.Generator().manual_seed(0))
     ours, theirs = in_turn(net, x, y, maps[:, 0] + 0.2 > 0.7, maps)[criterion]
-    long = name == "resnet9" and criterion in ("faithfulness_correlation", "max_sensitivity")
     with as_it_comes():
-        found = compare(lambda: timed(ours), theirs, 2 if long else 5)
+        found = compare(lambda: timed(ours), theirs)
     report(f"{criterion}, {name}, {len(x)} images", "Quantus", found)

@@ -31,7 +31,7 @@ SAME = {  # our method, its images per pass as in Quantus's, Quantus's options; 
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", list(SAME))
+@pytest.mark.parametrize("name", list(SAME)[: sized(len(SAME), 1)])
 def test_cascade_against_quantus(name):
     net, (x, y), (method, size, options) = network(), pictures(N), SAME[name]
     modules = [name for name, module in net.named_modules() if hasattr(module, "reset_parameters")]
@@ -48,7 +48,7 @@ def test_cascade_against_quantus(name):
         steps["theirs"] = len(metric(net, x.numpy(), y.numpy(), device="cpu", batch_size=N, **explain)) - 1
 
     with as_it_comes():
-        found = compare(ours, theirs, 4)
+        found = compare(ours, theirs)
     assert steps == {"ours": len(modules), "theirs": len(modules)}
     report(f"MPRT of {name}, {len(modules)} layers of resnet18, {N} images", "Quantus", found)
 
