@@ -1,7 +1,7 @@
 """Looking at what a model does in a pass: hooks that go with their block, and copies that cost no memory."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -35,10 +35,24 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 
 def sharing(model: nn.Module) -> nn.Module:
-    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
+    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's.
+
+    What a pass has left in the model, such as features that it keeps, is in the copy without its graph.
+    """
     views: dict[int, Tensor] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     views |= {id(b): b.detach() for b in model.buffers()}
+    kept = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
+    views |= {id(tensor): tensor.detach() for tensor in kept if not tensor.is_leaf}
     return copy.deepcopy(model, views)
+
+
+def _tensors(content) -> Iterator[Tensor]:
+    """Tensors in lists and mappings, however deep."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, (list, tuple, dict)):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(part)
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -1,7 +1,9 @@
 """What stands around every pass of a model: its input is checked, cut into batches that fit, and moved to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
@@ -11,6 +13,9 @@ from saliency_lib.hooks import device_of, hooked, leaves
 
 PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
+DIFFERENT = 5e-3  # of the largest logit: far above rounding, in TF32 too
+UNREACHED = ("not have been used in the graph", "does not require grad")  # in what autograd says of a cut-off input
+_FACTS: WeakKeyDictionary[nn.Module, dict[tuple, "Facts"]] = WeakKeyDictionary()
 
 
 def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch_size: int | None = None) -> None:
@@ -35,17 +40,60 @@ def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch
         raise ValueError(f"a batch holds at least one image, not batch_size={batch_size}")
 
 
-def bytes_per_image(model: nn.Module, image: Tensor) -> int:
-    """Memory of a forward and backward pass per image, estimated from the activations of one, (1, c, h, w)."""
-    found = []
+class Facts(NamedTuple):
+    """What has to be known of a model before its passes: bytes of a forward and backward pass per image, estimated from
+    the activations of one, and the memory layout in which it runs."""
+
+    bytes: int
+    layout: torch.memory_format
+
+
+def facts(model: nn.Module, images: Tensor) -> Facts:
+    """Facts of a model in eval mode, from three passes of one or two images, once for images of a shape.
+
+    Raises
+    ------
+    ValueError
+        Where the logits of an image are others in a second pass, or beside another image: no map would be about it.
+    """
+    device = device_of(model, images)
+    kind = (*images.shape[1:], images.dtype, device)
+    known = _FACTS.setdefault(model, {})
+    if kind not in known:
+        known[kind] = _looked_at(model, images[:1].detach().to(device))
+    return known[kind]
+
+
+def _looked_at(model: nn.Module, image: Tensor) -> Facts:
+    sizes, pair = [], torch.cat([image, image.flip(-1)])
 
     def note(_module, _inputs, out) -> None:
         if isinstance(out, Tensor):
-            found.append(out.numel() * out.element_size())
+            sizes.append(out.numel() * out.element_size())
 
-    with hooked(leaves(model), note), torch.no_grad():
-        model(image.to(device_of(model, image)))
-    return COPIES * (sum(found) + 2 * image.numel() * image.element_size())
+    def passed(images: Tensor) -> Tensor:
+        with torch.no_grad(), gives_logits(model, None, layout):
+            return model(images)[:1].double()
+
+    layout = torch.channels_last
+    try:
+        with hooked(leaves(model), note):
+            alone = passed(image)
+    except RuntimeError as error:  # a network that flattens with .view
+        if "view size is not compatible" not in str(error):
+            raise
+        layout = torch.contiguous_format
+        sizes.clear()
+        with hooked(leaves(model), note):
+            alone = passed(image)
+    bytes_per_image = COPIES * (sum(sizes) + 2 * image.numel() * image.element_size())
+    for other, when, cause in (
+        (passed(image), "in a second pass", "is there F.dropout without training=self.training?"),
+        (passed(pair), "beside another image", "is there batch normalisation without running statistics?"),
+    ):
+        if (other - alone).abs().max() > DIFFERENT * alone.abs().max():
+            raise ValueError(f"{type(model).__name__} gives an image other logits {when}, also in eval mode; {cause}")
+    return Facts(bytes_per_image, layout)
 
 
 def free_memory(device: torch.device) -> int:
@@ -60,18 +108,40 @@ def fitting(model: nn.Module, images: Tensor) -> int:
     """Images per pass: as many as are fast, and no more than fill half of the free memory."""
     device = device_of(model, images)
     fast = PIXELS.get(device.type, PIXELS["cpu"]) // (images.shape[-1] * images.shape[-2])
-    fits = free_memory(device) // 2 // max(1, bytes_per_image(model, images[:1]))
+    fits = free_memory(device) // 2 // max(1, facts(model, images).bytes)
     return max(1, min(fast, fits))
 
 
+def of_output(output: Any) -> Any:
+    """The logits in what a model gives: itself, its ``logits``, or its first entry; in float32 at least."""
+    if hasattr(output, "logits"):
+        output = output.logits
+    elif isinstance(output, Mapping):
+        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
+    elif isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    half = isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16)
+    return output.float() if half else output
+
+
 @contextmanager
-def gives_logits(model: nn.Module, targets: Tensor | None) -> Iterator[None]:
-    """Raise ValueError at the model's first pass inside the block if it gives no logits or lacks a target's class."""
+def gives_logits(
+    model: nn.Module, targets: Tensor | None, layout: torch.memory_format = torch.preserve_format
+) -> Iterator[None]:
+    """Inside the block a pass of the model gives its logits, (n, classes), and works on a copy of its images in a memory
+    layout, so that it may change them in place.
+
+    Raises ValueError at the first pass if there are no logits, or none of a target's class.
+    """
     seen = []
 
-    def look(_module, _inputs, outputs: Tensor) -> None:
+    def copied(_module, inputs: tuple) -> tuple:
+        return tuple(x.clone(memory_format=layout) if isinstance(x, Tensor) and x.ndim == 4 else x for x in inputs)
+
+    def look(_module, _inputs, output: Any) -> Tensor:
+        outputs = of_output(output)
         if seen:
-            return
+            return outputs
         seen.append(True)
         if not isinstance(outputs, Tensor) or outputs.ndim != 2:
             what = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
@@ -82,8 +152,9 @@ def gives_logits(model: nn.Module, targets: Tensor | None) -> Iterator[None]:
                 f"targets run from {low} to {high}; the model has {outputs.shape[1]} classes, 0 to "
                 f"{outputs.shape[1] - 1}"
             )
+        return outputs
 
-    with hooked([model], look):
+    with hooked([model], copied, before=True), hooked([model], look):
         yield
 
 
@@ -100,25 +171,35 @@ def in_batches(
     Parameters
     ----------
     kernel : callable
-        ``kernel(x, y, size)`` gives maps of images x, (m, c, h, w), on the model's device and in the memory layout that
-        is fastest there; ``size`` is the most images that it may send through the model at once.
+        ``kernel(x, y, size)`` gives maps of images x, (m, c, h, w), on the model's device; ``size`` is the most images that it may send through the model at once.
     batch_size : int, optional
         Images per pass; default: from the free memory.
     copies : int
         Images that the kernel makes of each one; it gets no more of them than ``size / copies``, but at least one.
     """
     check(model, images, targets, batch_size)
+    layout = facts(model, images).layout
     size = batch_size or fitting(model, images)
     step, device, found = max(1, size // copies), device_of(model, images), torch.empty(0)
-    with gives_logits(model, targets), torch.enable_grad():
+    with gives_logits(model, targets, layout), torch.enable_grad():
         for start in range(0, len(images), step):
             rows = slice(start, start + step)
-            x = images[rows].detach().to(device, memory_format=torch.channels_last)
-            part = kernel(x, None if targets is None else targets[rows].to(device), size).detach()
+            x = images[rows].detach().to(device)
+            part = _reached(kernel, x, None if targets is None else targets[rows].to(device), size).detach()
             if start == 0:
                 found = torch.empty(len(images), *part.shape[1:], dtype=torch.float32, device=images.device)
             found[rows] = part
     return found
+
+
+def _reached(kernel: Callable, x: Tensor, y: Tensor | None, size: int) -> Tensor:
+    """The kernel's maps; ValueError where no gradient comes back to what is explained."""
+    try:
+        return kernel(x, y, size)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in UNREACHED):
+            raise
+        raise ValueError("no gradient reaches the input; is part of forward under no_grad, or detached?") from error
 
 
 def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:

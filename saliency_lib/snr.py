@@ -38,7 +38,10 @@ class Moments:
         self.n, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
 
     def update(self, maps: Tensor) -> "Moments":
-        """Add one member's maps, (images, c, h, w); raises ValueError if the shape differs from the others'."""
+        """Add one member's maps, (images, c, h, w); ValueError if their shape differs from the others', or for values
+        that are not finite."""
+        if broken := int((~maps.isfinite().flatten(1).all(1)).sum()):
+            raise ValueError(f"the maps of {broken} of {len(maps)} images are not finite; leave these images out")
         one = Moments()
         one.n, one.mean = 1, maps.detach().double()
         return self.merge(one)

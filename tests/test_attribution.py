@@ -239,6 +239,7 @@ def test_nothing_is_left_behind_by_an_exception(name):
 def test_the_registry_counts_passes_truly(name):
     entry, net, (x, y) = METHODS[name], tiny_net(), batch(2, 32)
     size = {"batch_size": 64}
+    inference.facts(net, x)  # whose passes are those of the model, not of a method
     forwards, backwards = [], []
 
     def after(_module, _inputs, out):
@@ -318,7 +319,7 @@ def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
     monkeypatch.setattr(inference, "free_memory", lambda device: 10**12)
     assert inference.fitting(net, torch.zeros(300, 3, 32, 32)) == 128
     assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 32
-    per_image = inference.bytes_per_image(net, torch.zeros(1, 3, 64, 64))
+    per_image = inference.facts(net, torch.zeros(1, 3, 64, 64)).bytes
     monkeypatch.setattr(inference, "free_memory", lambda device: 11 * per_image)
     assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 5
     monkeypatch.setattr(inference, "free_memory", lambda device: 0)
@@ -328,7 +329,7 @@ def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
 def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monkeypatch):
     net, (x, y) = tiny_net(size=128), batch(2, 128)
     whole, largest = attribute("integrated_gradients", net, x, y), []
-    three = 2 * 3 * inference.bytes_per_image(net, x[:1])
+    three = 2 * 3 * inference.facts(net, x[:1]).bytes
     monkeypatch.setattr(inference, "free_memory", lambda device: three)
     with hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
         again = attribute("integrated_gradients", net, x, y)

@@ -137,7 +137,7 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
     def kernel(x, y, size):
         total = 0
         with full_precision(), _out_of_place(modules):
-            for part in pool.to(x.device, memory_format=torch.channels_last).split(size):
+            for part in pool.to(x.device).split(size):
                 inputs = []
                 with torch.no_grad():
                     way = passed(part, lambda module, given, _, inputs=inputs: inputs.append((module, given[0])))

@@ -51,7 +51,7 @@ def _logits(model: nn.Module, x: Tensor, y: Tensor, segments: Tensor, masks: Ten
     found = []
     for part in masks.to(x).split(size):
         keep = part[:, segments.flatten()].view(-1, 1, *segments.shape)
-        shown = (keep * x).contiguous(memory_format=torch.channels_last)
+        shown = keep * x
         found.append(model(shown)[:, y])
     return torch.cat(found)
 

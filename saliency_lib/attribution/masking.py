@@ -15,7 +15,7 @@ def _scores(model, x: Tensor, y: Tensor, keep: Tensor, size: int, outputs) -> Te
     found = []
     for part in keep.split(max(1, size // len(x))):
         shown = x * part[:, None]  # masks, images, c, h, w; what is hidden is zero, the mean colour
-        logits = model(shown.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        logits = model(shown.flatten(0, 1))
         found.append(outputs(logits).gather(1, y.repeat(len(part))[:, None]).view(len(part), len(x)))
     return torch.cat(found).T
 

@@ -51,7 +51,7 @@ def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tenso
         for k in torch.arange(n_samples).split(max(1, size // len(x))):
             reference, alpha = ends[k].to(x)[:, None], alphas[k].to(x)[:, None]
             span = x - reference + (0 if noise is None else noise[k].to(x)[:, None])  # samples, images, c, h, w
-            points = (reference + alpha * span).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            points = (reference + alpha * span).flatten(0, 1)
             scores = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
             total += (torch.autograd.grad(scores.sum(), points)[0].view_as(span) * span).sum(0)
         return total / n_samples
