@@ -83,10 +83,32 @@ def test_checkpoints_are_read_in_all_usual_forms(tmp_path):
     torch.save(state, tmp_path / "b.pt")
     torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "c.pth")
     for path in sorted(tmp_path.iterdir()):
-        found = networks.weights(path)
-        found = networks._unwrapped(found, model)
-        assert found.keys() == state.keys()
-        assert all(torch.equal(found[k], state[k]) for k in state)
+        (loaded,) = audit.load(lambda: tiny_net(0), path, Problems()).values()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+
+
+@pytest.mark.parametrize("prefix", ["model._orig_mod.", "_orig_mod.module.", "net.", "backbone.", "a.b.c."])
+def test_weights_are_found_under_any_prefix_and_what_is_left_over_is_named(prefix, tmp_path):
+    state = tiny_net(1, norm="batch").state_dict()
+    kept = {prefix + name: tensor for name, tensor in state.items() if "num_batches" not in name}
+    more = {"criterion.weight": torch.ones(4), "n_averaged": torch.tensor(3)}
+    content = {"state_dict": kept | more, "epoch": 3, "args": argparse.Namespace(lr=1), "acc": np.float64(93.1)}
+    torch.save(content, tmp_path / "a.ckpt")
+    problems = Problems()
+    (loaded,) = audit.load(lambda: tiny_net(0, norm="batch"), tmp_path, problems).values()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    assert problems == []
+    assert problems.remarks == ["a.ckpt: 2 tensors that the network has not are ignored, as criterion.weight."]
+
+
+@pytest.mark.parametrize("ema", ["state_dict_ema", "model_ema"])
+def test_weights_of_training_go_before_their_moving_average_and_it_is_said(ema, tmp_path):
+    state, mean = tiny_net(1).state_dict(), tiny_net(2).state_dict()
+    torch.save({ema: mean, "network": state}, tmp_path / "a.pt")
+    problems = Problems()
+    (loaded,) = audit.load(lambda: tiny_net(0), tmp_path / "a.pt", problems).values()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    assert problems.remarks == [f"a.pt: its weights in 'network' are taken, not those in {ema!r}."]
 
 
 class Hostile:
@@ -117,8 +139,9 @@ def test_what_is_no_checkpoint_is_named_and_never_run(tmp_path):
     assert [p.split()[0] for p in problems] == sorted(path.name for path in tmp_path.glob("x*"))
     said = dict(zip("defghijkl", problems))
     for letter in "dfgh":
-        assert "cannot be read as weights alone" in said[letter]
-    assert "weights" in said["e"] and "holds no state dict" in said["i"]
+        assert "cannot be read as weights or is broken" in said[letter]
+    assert "holds objects of io.open, whose code would have to be run" in said["e"]
+    assert "holds no state dict" in said["i"]
     assert "another architecture: " in said["j"] and "tensors differ, as" in said["j"]
     assert said["k"].endswith("it holds the same weights as seed-0.safetensors") and "not finite" in said["l"]
     assert all("\n" not in p for p in problems)
@@ -138,7 +161,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
 
 def test_no_network_at_all_is_an_error_with_the_reasons(tmp_path):
     (tmp_path / "empty.pt").write_bytes(b"")
-    for pattern, reason in (("*.pth", "no file matches"), ("*.pt", "empty.pt is left out")):
+    for pattern, reason in (("*.pth", "no checkpoint matches"), ("*.pt", "empty.pt is left out")):
         with pytest.raises(ValueError, match=f"no network could be loaded: {reason}"):
             audit.load(tiny_net, str(tmp_path / pattern), Problems())
 

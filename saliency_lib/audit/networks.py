@@ -1,18 +1,24 @@
 """Networks from checkpoints; what cannot be loaded is named and left out, and no code of a checkpoint is run."""
 
+import argparse
 import copy
 import glob
 import importlib
+import inspect
 import os
 import pickle
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torchvision
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -24,8 +30,17 @@ from saliency_lib.inference import logits
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
-WRAPPED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights in a checkpoint
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
+CHECKPOINTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
+COUNT = "num_batches_tracked"
+AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
+# What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
+NUMBERS = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
+REBUILT = [
+    (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")  # the module's name before and since NumPy 2
+    for name in ("scalar", "_reconstruct")
+    for core in ("core", "_core")
+]
+HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, *NUMBERS, *REBUILT]
 UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 USUAL_NOISE = 0.1
 
@@ -45,72 +60,175 @@ def builder(model: str) -> Callable[..., nn.Module]:
         raise ValueError(f"{model!r} cannot be imported ({error}); {here}") from error
 
 
-def weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a ``.safetensors`` file, or in one of ``torch.save`` read with ``weights_only=True``;
-    ValueError for a file that is neither, is broken, or holds more than weights."""
+def _content(path: Path) -> Any:
+    """What a file holds, without running code of it; ValueError for what cannot be read so."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # of protocols; whatever is no state dict is refused
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise ValueError("it cannot be read as weights alone, is broken or holds more; save its state_dict") from error
-    for key in WRAPPED:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()) or not found:
-        raise ValueError("it holds no state dict; save model.state_dict()")
-    return found
+        raise ValueError(f"it {_reason(path)}; save model.state_dict()") from error
 
 
-def _unwrapped(state: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The state without a wrapper's prefix that all of its names have and none of the model's."""
-    own = model.state_dict()
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+def _reason(path: Path) -> str:
+    """Why a file cannot be read: it names a class, or it is broken."""
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # it is no archive of PyTorch's
+        refused = []
+    if refused:
+        return f"holds objects of {', '.join(sorted(refused)[:3])}, whose code would have to be run"
+    return "cannot be read as weights or is broken"
 
 
-def _loaded(build: Callable[..., nn.Module], path: Path) -> nn.Module:
-    """A network with a checkpoint's weights; one of torchvision's gets as many classes as these have."""
+def _states(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All mappings of names to tensors in a checkpoint, by the path of keys to them, outermost first."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield where, tensors
+    for key, value in content.items():
+        yield from _states(value, f"{where}.{key}" if where else str(key))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights for a network in a checkpoint: where they stand, under which prefix, and what else is there."""
+
+    where: str
+    prefix: str
+    state: dict[str, Tensor]  # by the network's own names
+    rest: list[str]  # names that the network has not
+
+    def rank(self) -> tuple:
+        """The order in which they are taken: no moving averages, nothing left over, the shortest way."""
+        averaged = any(word in f"{self.where}.{self.prefix}".lower() for word in AVERAGED)
+        return averaged, len(self.rest), len(self.where) + len(self.prefix)
+
+    def __str__(self) -> str:
+        place = repr(self.where) if self.where else "the file itself"
+        return f"{place}, names after {self.prefix!r}" if self.prefix else place
+
+
+def _found(content: Any, model: nn.Module) -> list[Found]:
+    """Every set of weights in a checkpoint that has all names of the network under one prefix, the best first.
+
+    A batch normalisation's count of batches may be missing: nothing depends on it.
+    """
+    own, found = model.state_dict(), []
+    needed = [name for name in own if not name.endswith(COUNT)]
+    for where, tensors in _states(content):
+        for prefix in {name.removesuffix(needed[0]) for name in tensors if f".{name}".endswith(f".{needed[0]}")}:
+            if all(prefix + name in tensors for name in needed):
+                state = {name: tensors.get(prefix + name, own[name]) for name in own}
+                rest = [name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
+                found.append(Found(where, prefix, state, rest))
+    return sorted(found, key=Found.rank)
+
+
+def _differing(content: Any, model: nn.Module) -> str:
+    """What speaks against a checkpoint none of whose weights has all names of the network."""
+    states = dict(_states(content))
+    if not states:
+        return "it holds no state dict; save model.state_dict()"
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    where, nearest = max(states.items(), key=lambda item: len(own.keys() & item[1].keys()))
+    shapes = {name: tuple(t.shape) for name, t in nearest.items()}
+    names = [name for name in own | shapes if own.get(name) != shapes.get(name)]
+    example = f"{names[0]} is {shapes.get(names[0])} in place of {own.get(names[0])}"
+    return f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}"
+
+
+def _loaded(build: Callable[..., nn.Module], path: Path) -> tuple[nn.Module, str]:
+    """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have,
+    where ``build`` takes ``num_classes``."""
+    content, said = _content(path), []
     with seeded(0):  # the first weights are replaced, but drawn
         model = build()
-        state, own = _unwrapped(weights(path), model), model.state_dict()
-        last = next(reversed(own))  # of torchvision's, weight or bias of the logits
-        if getattr(build, "func", None) is get_model and last in state and len(state[last]) != len(own[last]):
+        if not model.state_dict():
+            raise ValueError("the network that is built for it has no weights")
+        if not (choices := _found(content, model)):
+            raise ValueError(_differing(content, model))
+        state, own = choices[0].state, model.state_dict()
+        last = next(reversed(own))  # weight or bias of the logits
+        if len(state[last]) != len(own[last]) and "num_classes" in _options(build):
             model = build(num_classes=len(state[last]))
-    wanted, found = ({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (model.state_dict(), state))
-    if differing := [name for name in wanted | found if wanted.get(name) != found.get(name)]:
-        example = f"{differing[0]} is {found.get(differing[0])} in place of {wanted.get(differing[0])}"
-        raise ValueError(f"it is a checkpoint of another architecture: {len(differing)} tensors differ, as {example}")
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    if names := [name for name in own if own[name] != tuple(state[name].shape)]:
+        example = f"{names[0]} is {tuple(state[names[0]].shape)} in place of {own[names[0]]}"
+        raise ValueError(f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}")
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
     model.load_state_dict(state)
-    return model.eval()
+    if len(choices) > 1:
+        said.append(f"its weights in {choices[0]} are taken, not those in {' or '.join(map(str, choices[1:]))}")
+    if rest := [name for name in choices[0].rest if not any(c.prefix and name.startswith(c.prefix) for c in choices)]:
+        said.append(f"{len(rest)} tensors that the network has not are ignored, as {rest[0]}")
+    return model.eval(), "; ".join(said)
+
+
+def _options(build: Callable[..., nn.Module]) -> set[str]:
+    """Names of what a factory can be called with; torchvision's all take ``num_classes``."""
+    if getattr(build, "func", None) is get_model:
+        return {"num_classes"}
+    try:
+        return set(inspect.signature(build).parameters)
+    except (TypeError, ValueError):
+        return set()
+
+
+def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> list[Path]:
+    """Files of names, globs or folders, sorted; a pattern without any becomes a problem."""
+    files: set[Path] = set()
+    for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
+        name = os.path.expanduser(pattern)
+        if os.path.isdir(name):
+            found = [path for path in Path(name).rglob("*") if path.suffix in CHECKPOINTS]
+        else:  # a name may hold brackets that mean nothing
+            found = [Path(name)] if os.path.exists(name) else list(map(Path, glob.glob(name, recursive=True)))
+        if not found:
+            problems.append(f"no checkpoint matches {str(pattern)!r}; look at the folder, and quote patterns with *")
+        files.update(path for path in found if path.is_file())
+    return sorted(files)
+
+
+class Networks(dict[str, nn.Module]):
+    """Networks by the names of their checkpoints."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the checkpoints, in order."""
+        return list(self)
 
 
 def load(
-    build: Callable[..., nn.Module], pattern: str, problems: Problems, device: str = "cpu"
-) -> dict[str, nn.Module]:
-    """Networks in eval mode by the names of their checkpoints, files that match a glob; one ``build()`` each.
+    build: Callable[..., nn.Module],
+    checkpoints: str | Path | Sequence[str | Path],
+    problems: Problems,
+    device: str = "cpu",
+) -> Networks:
+    """Networks in eval mode by the names of their checkpoints: files, globs or folders; one ``build()`` each.
 
-    A file that cannot be read, is of another architecture, holds values that are not finite, or the same weights as one
-    before it, is left out and named in ``problems``. ValueError with all problems if none is left.
+    A checkpoint may hold more than weights, and these under any prefix that all of the network's names have. A file
+    that cannot be read, is of another architecture, holds values that are not finite, or the same weights as one before
+    it, is left out and named in ``problems``. ValueError with all problems if none is left.
     """
-    files = [Path(name) for name in sorted(glob.glob(os.path.expanduser(pattern), recursive=True))]
-    if not files:
-        problems.append(f"no file matches {pattern!r}; quote the pattern and check the folder")
-    networks, seen = {}, {}
+    files = _files(checkpoints, problems)
+    networks, seen = Networks(), {}
     root = os.path.commonpath([path.parent for path in files]) if files else ""
     for path in files:
         name = os.path.relpath(path, root)
         with problems.attempt(f"{name} is left out"):
-            model = _loaded(build, path)
+            model, said = _loaded(build, path)
             if (same := seen.setdefault(digest(model.state_dict()), name)) != name:
                 raise ValueError(f"it holds the same weights as {same}")
             networks[name] = model.to(device)
+            if said:
+                problems.remarks.append(f"{name}: {said}.")
     if not networks:
         raise ValueError("no network could be loaded: " + "; ".join(problems))
     return networks

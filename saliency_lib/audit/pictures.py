@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from saliency_lib.audit.sentences import Problems
 from saliency_lib.data import DataError
-from saliency_lib.data.folders import SUFFIXES, decode
+from saliency_lib.data.folders import SUFFIXES, decode, images_in, see_through, split_folder, visible
 from saliency_lib.inference import logits
 
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
@@ -53,25 +53,35 @@ def read(
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of pictures")
-    classes = tuple(sorted(e.name for e in folder.iterdir() if e.is_dir() and e.name[0] != "."))
-    where = [folder / name for name in classes] or [folder]
-    files = [(path, k) for k, place in enumerate(where) for path in sorted(place.iterdir())]
-    files = [(path, k) for path, k in files if path.suffix.lower() in SUFFIXES]
+    if (split := split_folder(folder, "val")) and split_folder(folder, "train"):
+        problems.remarks.append(f"Of {folder.name}, the pictures in {split.name} are taken.")
+        folder = split
+    classes = tuple(path.name for path in visible(folder) if path.is_dir())
+    files = [(path, k) for k, name in enumerate(classes) for path in images_in(folder / name)]
+    loose = images_in(folder)
+    if not files:
+        classes, files = (), [(path, 0) for path in loose]
+    elif loose:
+        problems.append(f"{len(loose)} pictures beside the folders are of no class and left out, as {loose[0].name}")
+    if empty := [name for k, name in enumerate(classes) if k not in {label for _, label in files}]:
+        problems.append(f"folders without pictures, which count as classes all the same: {', '.join(empty)}")
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
-    pixels, labels = [], []
+    pixels, labels, transparent = [], [], 0
     for path, label in (files[i] for i in order):
         if len(pixels) == n:
             break
         try:
-            if size is None:
-                with Image.open(path) as image:
-                    size = min(*image.size, LARGEST)
+            with Image.open(path) as image:
+                size, clear = size or min(*image.size, LARGEST), see_through(image)
             pixels.append(decode(path, size, channels))
             labels.append(label)
+            transparent += clear
         except (DataError, OSError, Image.DecompressionBombError) as error:
             problems.append(f"a picture is left out: {error}".replace(f"{folder}{os.sep}", ""))
     if not pixels:
         raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
+    if transparent:
+        problems.remarks.append(f"{transparent} pictures may have transparent pixels; these show ImageNet's mean colour.")
     values = torch.stack(pixels).float() / 255
     inputs = normalised(values, mean, std)
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
@@ -88,6 +98,8 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         fit = f"{channels} channels need as many means and positive deviations"
         raise ValueError(f"pictures of {fit}, not {mean}, {std}")
+    if max(*mean, *std) > 1:
+        raise ValueError(f"mean and std are of pixels from 0 to 1; divide {mean} and {std} by 255")
     return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 

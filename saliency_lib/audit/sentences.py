@@ -27,10 +27,11 @@ class Sentences(list):
 
 
 class Problems(Sentences):
-    """What an audit could not do, a sentence each."""
+    """What an audit could not do, a sentence each; and ``remarks`` on how it read what it was given."""
 
     def __init__(self):
         super().__init__("What could not be done")
+        self.remarks: list[str] = []
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:

@@ -1,25 +1,40 @@
 """Images in folders, one folder a class: ``<folder>/<class>/<image>``."""
 
-import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from saliency_lib.data.images import DataError
 from saliency_lib.data.registry import DataSet
 from saliency_lib.runtime.store import kept
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".ppm", ".pgm", ".tif", ".tiff"
+}  # fmt: skip
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
+BEHIND = (124, 116, 104)  # transparent pixels: the mean colour of ImageNet
 
 
 def split_folder(base: Path, split: str) -> Path | None:
-    """``base/train`` for the training split, ``base/val`` or else ``base/test`` for the validation split."""
-    names = ("train",) if split == "train" else ("val", "test")
-    return next((base / name for name in names if (base / name).is_dir()), None)
+    """``base/train`` for the training split, ``base/val`` or the like, or else ``base/test``, for the validation split,
+    in capitals or not."""
+    found = {path.name.lower(): path for path in visible(base) if path.is_dir()}
+    return next((found[name] for name in SPLITS[split] if name in found), None)
+
+
+def visible(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, but for what editors, version control and file systems hide there."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The pictures in a folder, by their names' ends."""
+    return [path for path in visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
 
 
 def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
@@ -29,30 +44,29 @@ def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple
 
     The order is shuffled, since a tree is sorted by class and the first n images are to be a fair sample.
     """
-    found = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    found = tuple(path.name for path in visible(folder) if path.is_dir())
     classes = classes or found
     if unknown := sorted(set(found) - set(classes)):
         raise DataError(f"{folder} has classes that the training split has not: {', '.join(unknown)}; remove them")
-    files = [
-        (path, classes.index(name))
-        for name in found
-        for path in sorted((folder / name).iterdir())
-        if path.suffix.lower() in SUFFIXES
-    ]
+    files = [(path, classes.index(name)) for name in found for path in images_in(folder / name)]
     if not files:
         raise DataError(f"{folder} holds no images: it should have one folder of images per class")
+    if empty := sorted(set(found) - {path.parent.name for path, _ in files}):
+        raise DataError(f"{folder} has classes without images: {', '.join(empty)}; fill or remove them")
+    if loose := images_in(folder):
+        warnings.warn(f"{folder} holds {len(loose)} images beside its folders, as {loose[0].name}; they are of no class and left out")
     order = np.random.default_rng(len(files)).permutation(len(files))
     return classes, [files[i] for i in order]
 
 
 def decode(path: Path, size: int, channels: int) -> Tensor:
-    """One image file as (c, size, size) uint8: shorter side resized to ``size``, then the middle cut out.
+    """One image file as (c, size, size) uint8: turned upright, shorter side resized to ``size``, the middle cut out.
 
-    Of an animated one the first frame is taken.
+    Of an animated one the first frame is taken; transparent pixels show ``BEHIND``.
     """
     try:
         with Image.open(path) as image:
-            image = _eight_bits(image).convert("L" if channels == 1 else "RGB")
+            image = _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
             if image.size != (size, size):
                 scale = size / min(image.size)
                 shape = [max(size, round(side * scale)) for side in image.size]
@@ -62,6 +76,19 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
+
+
+def see_through(image: Image.Image) -> bool:
+    """Whether some of its pixels may be transparent."""
+    return "A" in image.getbands() or "transparency" in image.info
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """The image before ``BEHIND``."""
+    if not see_through(image):
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (*BEHIND, 255)), image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
