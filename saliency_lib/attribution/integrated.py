@@ -73,9 +73,10 @@ def integrated_gradients(
 
     def kernel(x, y, size):
         at_once = size if len(x) * n_steps > size else None
-        with layers.used(model, layer):
-            return along.attribute(
+        with layers.used(model, layer) as grids:
+            found = along.attribute(
                 x, start.to(x), target=y, n_steps=n_steps, method=quadrature, internal_batch_size=at_once
             )
+        return found if layer is None else grids[0].maps(found)
 
     return kernel, n_steps

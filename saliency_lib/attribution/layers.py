@@ -6,38 +6,9 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saliency_lib.attribution.grids import Grid, grid_of
+from saliency_lib.attribution.stages import stages as stages
 from saliency_lib.hooks import hooked
-
-POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten, nn.Linear)
-CONVOLUTIONAL = (nn.Conv2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.ReLU, nn.Softplus, nn.GELU, nn.Tanh, nn.Identity)
-
-
-def stages(model: nn.Module) -> list[str]:
-    """Names of the layers that close a stage, lowest first.
-
-    The model's own ``stages`` if it has them; the residual stages ``layer1`` to ``layer4``; else, in the order of the
-    modules, what comes last before each pooling, or each convolution's end where nothing is pooled. That order is right
-    for the networks of this project and for plain ones like them; for others, name the layer.
-    """
-    if own := getattr(model, "stages", None):
-        return list(own)
-    residual = [f"layer{k}" for k in range(1, 5)]
-    if all(hasattr(model, name) for name in residual):
-        return residual
-    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
-    before_pool, before_conv, last = [], [], None
-    for name, module in leaves:
-        if isinstance(module, POOLS) and last:
-            before_pool.append(last)
-            last = None
-        if isinstance(module, nn.Linear):
-            break
-        if isinstance(module, nn.Conv2d) and last:
-            before_conv.append(last)
-        if isinstance(module, CONVOLUTIONAL) and (last or isinstance(module, nn.Conv2d)):
-            last = name
-    return before_pool if len(before_pool) > 1 else before_conv + before_pool
-
 
 def find(model: nn.Module, layer: str) -> nn.Module:
     """The module called ``layer``; ``top`` is the last stage, ``mid`` the lower middle one.
@@ -63,16 +34,24 @@ def find(model: nn.Module, layer: str) -> nn.Module:
 
 
 @contextmanager
-def used(model: nn.Module, layer: str | None) -> Iterator[None]:
-    """Raise ValueError in a pass of the model inside the block that calls the layer not at all or repeatedly, or where
-    it gives no maps (n, c, h, w). Without a layer there is nothing to raise for."""
-    calls = []
+def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
+    """The grid of the layer's last output, a list of one, in passes of the model inside the block.
+
+    Raises ValueError in a pass that calls the layer not at all or repeatedly, or where it gives no maps, (n, c, h, w),
+    (n, h, w, c) or tokens (n, t, c). Without a layer there is nothing to raise for.
+    """
+    calls, images, grids = [], [], []
+
+    def begin(_model, inputs) -> None:
+        images[:] = inputs[:1]
 
     def note(_module, _inputs, out) -> None:
         calls.append(1)
-        if not isinstance(out, Tensor) or out.ndim != 4:
+        grid = grid_of(out, images[0]) if isinstance(out, Tensor) else None
+        if grid is None:
             what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w) but {what}; choose another")
+            raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w), nor a grid of tokens, but {what}")
+        grids[:] = [grid]
 
     def look(_model, _inputs, _out) -> None:
         times = len(calls)
@@ -85,29 +64,31 @@ def used(model: nn.Module, layer: str | None) -> Iterator[None]:
             )
 
     if layer is None:
-        yield
+        yield grids
         return
-    with hooked([find(model, layer)], note), hooked([model], look):
-        yield
+    with hooked([model], begin, before=True), hooked([find(model, layer)], note), hooked([model], look):
+        yield grids
 
 
 @contextmanager
 def explained(model: nn.Module, layer: str | None, x: Tensor) -> Iterator[list[Tensor]]:
-    """What is explained in a pass of x inside the block: a list of one, the layer's output, or x without a layer.
+    """What is explained in a pass of x inside the block: a list of one, the layer's output as maps (n, c, h, w), or x
+    without a layer.
 
     What follows the layer may work in place. Raises ValueError as :func:`used` does.
     """
     if layer is None:
         yield [x]
         return
-    values = []
+    values: list[Tensor] = []
+    with used(model, layer) as grids:
 
-    def keep(_module, _inputs, out: Tensor) -> Tensor:
-        values[:] = [out]
-        return out.clone()
+        def keep(_module, _inputs, out: Tensor) -> Tensor:
+            values[:] = [grids[0].maps(out)]
+            return grids[0].output(values[0], out)
 
-    with used(model, layer), hooked([find(model, layer)], keep):
-        yield values
+        with hooked([find(model, layer)], keep):
+            yield values
 
 
 def upsampled(maps: Tensor, images: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""Outputs of layers as maps: of convolutions (n, c, h, w), of blocks that keep channels last, and of tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MOST = 16  # tokens of no place, as of the class and registers; they come first
+LIKE = 0.2  # how far the shape of a grid may be from that of the picture, relative to it
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How the places of a layer's output lie.
+
+    Attributes
+    ----------
+    kind : str
+        ``"maps"`` for (n, c, h, w), ``"last"`` for (n, h, w, c), ``"tokens"`` for (n, t, c).
+    shape : tuple of int
+        (h, w).
+    skipped : int
+        Tokens of no place before the grid.
+    """
+
+    kind: str
+    shape: tuple[int, int]
+    skipped: int = 0
+
+    def maps(self, out: Tensor) -> Tensor:
+        """The output as (n, c, h, w)."""
+        if self.kind == "maps":
+            return out
+        if self.kind == "tokens":
+            out = out[:, self.skipped :].unflatten(1, self.shape)
+        return out.permute(0, 3, 1, 2)
+
+    def output(self, maps: Tensor, out: Tensor) -> Tensor:
+        """Maps, (n, c, h, w), in the place of an output's, as a new tensor."""
+        if self.kind == "maps":
+            return maps.clone()
+        places = maps.permute(0, 2, 3, 1)
+        return torch.cat([out[:, : self.skipped], places.flatten(1, 2)], 1) if self.kind == "tokens" else places.clone()
+
+
+def grid_of(out: Tensor, images: Tensor) -> Grid | None:
+    """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
+
+    A side of the output that has the proportions of the picture is the grid. Tokens are a grid if a whole number of rows
+    and columns in these proportions is left once up to ``MOST`` are taken off the front.
+    """
+    wanted = images.shape[-2] / images.shape[-1]
+
+    def off(h: int, w: int) -> float:
+        """How far a grid is from the picture's proportions, more than by rounding."""
+        return 0.0 if abs(h - w * wanted) < 1 else abs(h / w / wanted - 1)
+
+    if out.ndim == 4:
+        _, a, b, c = out.shape
+        ways = (off(b, c), Grid("maps", (b, c))), (off(a, b), Grid("last", (a, b)))
+        least, grid = min(ways, key=lambda way: way[0])
+        return grid if least <= LIKE else None
+    if out.ndim == 3:
+        for skipped in range(min(MOST, out.shape[1] - 1) + 1):
+            places = out.shape[1] - skipped
+            h = round((places * wanted) ** 0.5)
+            if h and places > 1 and places % h == 0 and off(h, places // h) <= LIKE:
+                return Grid("tokens", (h, places // h), skipped)
+    return None

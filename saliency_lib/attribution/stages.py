@@ -1,0 +1,138 @@
+"""Which layers close a stage, found by one pass: the last output of each resolution on the way to the prediction."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from saliency_lib.attribution.grids import Grid, grid_of
+from saliency_lib.hooks import bare, hooked
+from saliency_lib.inference import of_output
+from saliency_lib.runtime.seeds import seeded
+
+SIDES = (224, 256, 299, 384, 512, 128, 96, 64, 32, 28, 16, 8)  # of the pictures that are tried, of usual sizes first
+POOLS = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
+    nn.Flatten,
+)  # fmt: skip
+NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
+_STAGES: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class _Value:
+    """A tensor that modules gave, as a grid of places, and the modules that gave it, innermost first."""
+
+    tensor: Tensor
+    grid: Grid
+    names: list[str] = field(default_factory=list)
+    reached: bool = True  # a change of its places changes the logits
+
+
+def stages(model: nn.Module) -> list[str]:
+    """Names of the layers that close a stage, lowest first; empty for a network without any.
+
+    The model's own ``stages`` if it lists names of modules; the residual stages ``layer1`` to ``layer4``; else what a
+    pass shows: of every resolution the last output before pooling on which the logits depend, (n, c, h, w),
+    (n, h, w, c) or tokens (n, t, c), normalisations after it left aside; in a network of one resolution, what comes
+    last before every convolution and at the end.
+    """
+    named = dict(model.named_modules())
+    own = getattr(model, "stages", ())
+    if isinstance(own, (list, tuple)) and own and all(isinstance(name, str) and name in named for name in own):
+        return list(own)
+    residual = [f"layer{k}" for k in range(1, 5)]
+    if all(name in named for name in residual):
+        return residual
+    if model not in _STAGES:
+        _STAGES[model] = tuple(_traced(model))
+    return list(_STAGES[model])
+
+
+def _inputs(model: nn.Module) -> Iterator[Tensor]:
+    """Two pictures that the model may take, drawn always alike: blank ones may leave every ReLU at zero, and two tell
+    what is of a picture from what is of a window of it."""
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    like = next(model.parameters(), torch.empty(0))
+    for side in SIDES if convolution else ():
+        yield torch.randn(2, convolution.in_channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
+
+
+def _traced(model: nn.Module) -> list[str]:
+    looked_at = bare(model)
+    for images in _inputs(model):
+        values: list[_Value] = []
+        before: list[int] = []  # how many values there were when each convolution gave its own
+        try:
+            with torch.enable_grad(), seeded(0), hooked(looked_at.modules(), _noting(looked_at, images, values, before)):
+                logits = of_output(looked_at(images.requires_grad_()))
+        except (RuntimeError, ValueError, AssertionError, IndexError):
+            continue
+        if isinstance(logits, Tensor) and logits.ndim == 2:
+            _mark(values, logits)
+            return _closing(looked_at, values, before)
+    return []
+
+
+def _noting(model: nn.Module, images: Tensor, values: list[_Value], before: list[int]):
+    names = {module: name for name, module in model.named_modules()}
+
+    def note(module: nn.Module, _inputs, out) -> None:
+        if module is model or not isinstance(out, Tensor) or not out.requires_grad or len(out) != len(images):
+            return
+        if (grid := grid_of(out, images)) is None:
+            return
+        if not values or values[-1].tensor is not out:
+            values.append(_Value(out, grid))
+        values[-1].names.append(names[module])
+        if isinstance(module, nn.Conv2d):
+            before.append(len(values) - 1)
+
+    return note
+
+
+def _mark(values: list[_Value], logits: Tensor) -> None:
+    """Whether the logits depend on the places of each value, by the gradient of a random mixture of the logits."""
+    mixture = logits @ torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(0)).to(logits)
+    gradients = torch.autograd.grad(mixture.sum(), [value.tensor for value in values], allow_unused=True)
+    for value, gradient in zip(values, gradients):
+        if gradient is None:
+            value.reached = False
+        elif gradient.device.type != "meta":
+            value.reached = bool(value.grid.maps(gradient).any())
+
+
+def _closing(model: nn.Module, values: list[_Value], before: list[int]) -> list[str]:
+    """The last usable value of each resolution, or before each convolution where there is one resolution only."""
+    pooled = {id(v) for v in values if any(isinstance(model.get_submodule(name), POOLS) for name in v.names)}
+    usable = [v for v in values if v.reached and id(v) not in pooled]
+    wide = [v for v in usable if min(v.grid.shape) > 1] or usable
+    wide = [v for v in wide if not _only_norms(model, v)]
+    found: dict[tuple[int, int], str] = {}
+    for value in wide:  # what closes a block goes before what is inside the next one, but at the end the last counts
+        name, known = _named(value, values), found.get(value.grid.shape)
+        if known is None or value is wide[-1] or name.count(".") <= known.count("."):
+            found[value.grid.shape] = name
+    if len(found) == 1:
+        ends = [next((v for v in reversed(values[:k]) if v in wide), None) for k in before[1:]]
+        return list(dict.fromkeys([*(_named(v, values) for v in ends if v), *found.values()]))
+    return [found[shape] for shape in sorted(found, key=lambda shape: -shape[0] * shape[1])]
+
+
+def _only_norms(model: nn.Module, value: _Value) -> bool:
+    """Whether nothing but a normalisation, a dropout or a change of layout gave the value."""
+    modules = [model.get_submodule(name) for name in value.names]
+    kinds = (*NORMS, nn.Dropout, nn.Identity)
+    return all(isinstance(m, kinds) or type(m).__name__.startswith(("Permute", "LayerNorm")) for m in modules)
+
+
+def _named(value: _Value, values: list[_Value]) -> str:
+    """The outermost of the value's modules that holds no value of another resolution."""
+
+    def of_one_resolution(name: str) -> bool:
+        inside = [v for v in values if any(n == name or n.startswith(f"{name}.") for n in v.names)]
+        return all(v.grid.shape in (value.grid.shape, (1, 1)) for v in inside)
+
+    return next((name for name in reversed(value.names) if of_one_resolution(name)), value.names[0])
