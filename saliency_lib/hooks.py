@@ -35,15 +35,16 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 
 def sharing(model: nn.Module) -> nn.Module:
-    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's.
-
-    What a pass has left in the model, such as features that it keeps, is in the copy without its graph.
-    """
+    """A copy whose weights and statistics are tensors of their own, as ``.to`` needs, on the memory of the model's."""
     views: dict[int, Tensor] = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in model.parameters()}
     views |= {id(b): b.detach() for b in model.buffers()}
-    kept = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
-    views |= {id(tensor): tensor.detach() for tensor in kept if not tensor.is_leaf}
-    return copy.deepcopy(model, views)
+    return copied(model, views)
+
+
+def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Module:
+    """A deep copy, with other tensors ``instead`` of those with these ids, and what a pass has left without its graph."""
+    left = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
+    return copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf} | (instead or {}))
 
 
 def _tensors(content) -> Iterator[Tensor]:

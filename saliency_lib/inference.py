@@ -15,12 +15,13 @@ PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory al
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
 DIFFERENT = 5e-3  # of the largest logit: far above rounding, in TF32 too
 UNREACHED = ("not have been used in the graph", "does not require grad")  # in what autograd says of a cut-off input
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which do the same in either mode
 _FACTS: WeakKeyDictionary[nn.Module, dict[tuple, "Facts"]] = WeakKeyDictionary()
 
 
 def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch_size: int | None = None) -> None:
     """Raise ValueError for a model in training mode, and for tensors of other shapes, types or values than expected."""
-    if any(module.training for module in model.modules()):
+    if any(module.training for module in model.modules() if type(module) not in CONTAINERS):
         raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
     tensors = [images] if targets is None else [images, targets]
     if not all(isinstance(tensor, Tensor) for tensor in tensors):

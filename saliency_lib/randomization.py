@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.hooks import bare, probe, sharing
+from saliency_lib.hooks import bare, copied, probe, sharing
+from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
@@ -58,7 +59,7 @@ def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str
         x = probe(model) if images is None else images[:1].detach().cpu()
         for name, module in model.named_modules():
             module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.setdefault(name))
-        outputs = model(x)
+        outputs = of_output(model(x))
     if not isinstance(outputs, Tensor):
         raise ValueError(f"the model gives {type(outputs).__name__}; expected logits (n, classes)")
     gradients = [None] * len(named)
@@ -120,12 +121,10 @@ def layers(
             raise ValueError(f"{first[id(p)]!r} and {name!r} are one tensor, which no layer has alone; untie them")
 
     def owner(holder: str) -> str:
-        above = holder.rpartition(".")[0]
-        if holder in place:
-            return holder
-        if isinstance(known[above], nn.MultiheadAttention):  # uses its output layer's weights without a call
-            return above
-        raise ValueError(f"the pass uses weights of {holder!r} without calling it; its place is unknown")
+        """Itself, or the module above it that uses its weights without a call, as attention those of its layers."""
+        while holder and holder not in place:
+            holder = holder.rpartition(".")[0]
+        return holder
 
     normal = [name for name in called if getattr(known[name], "running_mean", None) is not None]
     holders = dict.fromkeys([name.rpartition(".")[0] for name in used] + normal)
@@ -172,7 +171,7 @@ def _copies(model, seed, images, only, draw, keep_statistics, cascade: bool) -> 
     """Copies with one more layer redrawn each, or only one unless ``cascade``."""
     if not callable(draw) and draw not in list(DRAWS):
         raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
-    original = _channels_last(copy.deepcopy(model))
+    original = _channels_last(copied(model))
     order = layers(original, images, only)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
