@@ -1,5 +1,6 @@
 """The audit says what can be said, names what it had to leave out, and runs no code of a checkpoint."""
 
+import argparse
 import html
 import json
 import math

@@ -8,6 +8,7 @@ import inspect
 import os
 import pickle
 import statistics
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torchvision.models import get_model, list_models
 
 from saliency_lib.audit.sentences import Problems
 from saliency_lib.ensembles.files import digest
-from saliency_lib.inference import logits
+from saliency_lib.inference import logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
@@ -53,11 +54,19 @@ def builder(model: str) -> Callable[..., nn.Module]:
         if model not in list_models(torchvision.models):
             raise ValueError(f"torchvision has no classifier {model!r}; name one of its own, or package.module:factory")
         return partial(get_model, model, weights=None)
+    given, sys.argv = sys.argv, [module]  # a module may read the command line, which is not its own
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         here = f"call from the folder that {module!r} lies in"
         raise ValueError(f"{model!r} cannot be imported ({error}); {here}") from error
+    except SystemExit as error:
+        raise ValueError(
+            f"{module!r} ends the program when it is imported (status {error.code}); put what reads the command line "
+            "under if __name__ == '__main__':"
+        ) from error
+    finally:
+        sys.argv = given
 
 
 def _content(path: Path) -> Any:
@@ -234,23 +243,49 @@ def load(
     return networks
 
 
+class TwoSided(nn.Module):
+    """A network with one output z as one with the logits -z/2 and z/2 of its two sides, whose softmax is z's sigmoid."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (n, 2)."""
+        z = of_output(self.model(x)) / 2
+        return torch.cat([-z, z], 1)
+
+
 def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problems) -> dict[str, nn.Module]:
     """Those of the networks that take the images, and have as many outputs as most of these; ValueError with all
-    problems if none does."""
-    outputs = {}
+    problems if none does.
+
+    A network with one output becomes one with two sides, :class:`TwoSided`. What has to be said of how outputs are read
+    is in the problems' remarks.
+    """
+    outputs, remarks = {}, set()
     for name, model in networks.items():
         with problems.attempt(f"{name} does not take pictures of {tuple(images.shape[1:])}"), torch.no_grad():
-            found = model(images[:1])
+            given = model(images[:1].clone())
+            found = of_output(given)
             if not isinstance(found, Tensor) or found.ndim != 2:
                 raise ValueError(f"it gives {getattr(found, 'shape', type(found).__name__)}, not (1, classes)")
             outputs[name] = found.shape[1]
+            if not isinstance(given, Tensor):
+                part = "its .logits are" if hasattr(given, "logits") else "the first entry is"
+                remarks.add(f"The networks give a {type(given).__name__}; {part} taken for the logits.")
     if not outputs:
         raise ValueError("no network takes the pictures (size= sets theirs): " + "; ".join(problems))
     usual = statistics.mode(outputs.values())
     for name, classes in outputs.items():
         if classes != usual:
             problems.append(f"{name} is left out: it has {classes} outputs, the others {usual}")
-    return {name: networks[name] for name, classes in outputs.items() if classes == usual}
+    chosen = {name: networks[name] for name, classes in outputs.items() if classes == usual}
+    if usual == 1:
+        remarks.add("The networks have one output; the side of zero that it is on is explained, 0 below and 1 above.")
+        chosen = {name: TwoSided(model).eval() for name, model in chosen.items()}
+    problems.remarks += sorted(remarks)
+    return chosen
 
 
 def noisy_copies(

@@ -90,7 +90,14 @@ def read(
 def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
     """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``, of each channel; default: ImageNet's. ValueError for
     another number of them."""
-    channels = values.shape[1]
+    mean, std = constants(values.shape[1], mean, std)
+    return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
+
+
+def constants(
+    channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation of each channel, ImageNet's for None; ValueError for what cannot be those of pixels in [0, 1]."""
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither for ImageNet's")
     if mean is None or std is None:
@@ -100,15 +107,19 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
         raise ValueError(f"pictures of {fit}, not {mean}, {std}")
     if max(*mean, *std) > 1:
         raise ValueError(f"mean and std are of pixels from 0 to 1; divide {mean} and {std} by 255")
-    return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
+    return mean, std
 
 
 def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
     """The classes explained, (n,) int64: what the networks jointly predict (``"predicted"``), or the pictures' folders
-    (``"folders"``) where these can be classes."""
+    (``"folders"``) where these can be classes. Of networks with one output the side is predicted, 0 below zero and 1
+    above, as :class:`saliency_lib.audit.networks.TwoSided` numbers them."""
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]
+    if outputs[0].shape[1] == 1:
+        problems.remarks.append("The networks have one output; the side of zero that it is on is explained.")
+        outputs = [torch.cat([-z / 2, z / 2], 1) for z in outputs]
     chosen = sum((o.softmax(1) for o in outputs), start=torch.zeros_like(outputs[0])).argmax(1).cpu()
     if which == FOLDERS and pictures.labels is not None and pictures.folders_are_classes(outputs[0].shape[1]):
         chosen = pictures.labels

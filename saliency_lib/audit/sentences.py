@@ -144,8 +144,10 @@ def of_random(last: dict[str, Estimate], control: dict[str, Estimate | None], ov
         yield f"Likeness is the rank correlation of absolute values; intervals with random weights are over {over}."
 
 
-def of_checkerboard(powers: dict[str, Estimate], over: str) -> Iterator[str]:
-    """Sentences on strided convolutions."""
+def of_checkerboard(powers: dict[str, Estimate] | None, over: str) -> Iterator[str]:
+    """Sentences on strided convolutions; none on powers that could not be measured (None)."""
+    if powers is None:
+        return
     if not powers:
         yield "There is no convolution of stride two that could print a pattern of period two; others are not measured."
         return

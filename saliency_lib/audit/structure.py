@@ -10,6 +10,7 @@ from saliency_lib import similarity
 from saliency_lib.attribution import attribute
 from saliency_lib.downsampling import strided_convs
 from saliency_lib.hooks import hooked
+from saliency_lib.inference import of_output
 from saliency_lib.quality import checkerboard_power
 from saliency_lib.randomization import cascading, own_initialiser, truncated_normal
 from saliency_lib.runtime.seeds import LAYERS, derive
@@ -72,7 +73,7 @@ def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
             taken.setdefault(inputs[0], []).append(names[convolution])
 
     with hooked(list(names), note), torch.enable_grad():
-        outputs = model(images.detach().clone().requires_grad_().clone())
+        outputs = of_output(model(images.detach().clone().requires_grad_().clone()))
         chosen = outputs.gather(1, targets.to(outputs.device)[:, None]).sum()
     gradients = torch.autograd.grad(chosen, list(taken)) if taken else ()
     powers = (checkerboard_power(gradient).cpu().numpy() for gradient in gradients)

@@ -19,15 +19,17 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
     for name, default in profiles.parameters(NOTEBOOK).items():
         if name not in ("profile", "main"):
-            words_or_paths = name in ("model", "checkpoints", "images") or isinstance(default, str)
-            several = isinstance(default, list) or name in ("mean", "std")
+            words_or_paths = name in ("model", "checkpoints", "images", "layer") or isinstance(default, str)
+            several = isinstance(default, list) or name in ("mean", "std", "checkpoints")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
                            type=str if words_or_paths else profiles.value_of, help=f"default: {default}")  # fmt: skip
     given = vars(p.parse_args(words))
     out = Path(given.pop("out")).expanduser().resolve()
     values = {name: value for name, value in given.items() if value is not None}
-    for name in {"checkpoints", "images"} & set(values):
-        values[name] = os.path.abspath(os.path.expanduser(values[name]))
+    if "images" in values:
+        values["images"] = os.path.abspath(os.path.expanduser(values["images"]))
+    if "checkpoints" in values:  # several where the shell has filled in a pattern
+        values["checkpoints"] = [os.path.abspath(os.path.expanduser(path)) for path in values["checkpoints"]]
     profiles.check(NOTEBOOK, values, "audit")
     values = profiles.load("quick")[NOTEBOOK] | {"profile": out.name} | values
     os.environ |= {"SALIENCY_FIGURES": str(out.parent), "SALIENCY_QUIET": "1"}
