@@ -450,6 +450,6 @@ def test_an_audit_of_one_checkpoint_says_what_it_cannot_say(mine, capsys):
 
 def test_an_audit_that_cannot_begin_says_why_in_a_sentence(mine, capsys):
     assert call(checkpoints="runs/none*") == 1
-    assert capsys.readouterr().out.startswith("audit: no network could be loaded: no file matches")
+    assert capsys.readouterr().out.startswith("audit: no network could be loaded: no checkpoint matches")
     assert cli.main(["audit", "--goal", "high"]) == 2
     assert "goal='high'" in capsys.readouterr().out

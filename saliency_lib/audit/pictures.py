@@ -71,11 +71,13 @@ def read(
         if len(pixels) == n:
             break
         try:
-            with Image.open(path) as image:
-                size, clear = size or min(*image.size, LARGEST), see_through(image)
+            if size is None:
+                with Image.open(path) as image:
+                    size = min(*image.size, LARGEST)
             pixels.append(decode(path, size, channels))
             labels.append(label)
-            transparent += clear
+            with Image.open(path) as image:
+                transparent += see_through(image)
         except (DataError, OSError, Image.DecompressionBombError) as error:
             problems.append(f"a picture is left out: {error}".replace(f"{folder}{os.sep}", ""))
     if not pixels:

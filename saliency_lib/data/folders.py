@@ -28,8 +28,8 @@ def split_folder(base: Path, split: str) -> Path | None:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, but for what editors, version control and file systems hide there."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    """What lies in a folder, if there is one, but for what editors, version control and file systems hide; sorted."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -52,9 +52,10 @@ def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple
     if not files:
         raise DataError(f"{folder} holds no images: it should have one folder of images per class")
     if empty := sorted(set(found) - {path.parent.name for path, _ in files}):
-        raise DataError(f"{folder} has classes without images: {', '.join(empty)}; fill or remove them")
+        warnings.warn(f"{folder} has classes without images: {', '.join(empty)}", stacklevel=2)
     if loose := images_in(folder):
-        warnings.warn(f"{folder} holds {len(loose)} images beside its folders, as {loose[0].name}; they are of no class and left out")
+        beside = f"{folder} holds {len(loose)} images beside its folders, as {loose[0].name}"
+        warnings.warn(f"{beside}; they are of no class and left out", stacklevel=2)
     order = np.random.default_rng(len(files)).permutation(len(files))
     return classes, [files[i] for i in order]
 
