@@ -1,0 +1,237 @@
+"""Networks as people have them: forward passes of their own, other outputs, blocks that are no maps, any classifier."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from conftest import ALL
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import get_model, list_models
+from torchvision.models.swin_transformer import SwinTransformer
+from torchvision.models.vision_transformer import VisionTransformer
+
+from saliency_lib import attribution, audit, inference, randomization, snr
+from saliency_lib.attribution import METHODS, attribute, grids, layers
+from saliency_lib.hooks import hooked
+from saliency_lib.runtime.seeds import seeded
+
+X = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(4)
+GRADIENTS = [name for name, entry in METHODS.items() if entry.backwards and not entry.needs_modules]
+SIMPLE = ("resnet18", "vgg11", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "shufflenet_v2_x0_5", "maxvit_t")
+
+
+def body():
+    with seeded(0):
+        return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 256, 4)).eval()
+
+
+class Own(nn.Module):
+    """A small network with a forward pass of one's own, ``run(body, x)``."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.body, self.run = body(), run
+        self.eval()
+
+    def forward(self, x):
+        return self.run(self.body, x)
+
+
+def viewed(net, x):
+    return net[3](net[:2](x).view(len(x), -1))
+
+
+def without_grad(net, x):
+    with torch.no_grad():
+        h = net[:2](x)
+    return net[2:](h)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_network_that_flattens_with_view_gets_the_maps_of_one_that_does_not(name):
+    found = attribute(name, Own(viewed), X[:2], Y[:2])
+    torch.testing.assert_close(found, attribute(name, Own(lambda net, x: net(x)), X[:2], Y[:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_images_stay_as_they_are_whatever_the_network_does_with_them(name):
+    own = X[:2].clone()
+    found = attribute(name, Own(lambda net, x: net(x.mul_(2))), own, Y[:2])
+    assert torch.equal(own, X[:2])
+    torch.testing.assert_close(found, attribute(name, Own(lambda net, x: net(x * 2)), own, Y[:2]))
+
+
+OUTPUTS = {
+    "tuple": lambda net, x: (net(x), x),
+    "mapping": lambda net, x: {"features": x, "logits": net(x)},
+    "autocast": lambda net, x: torch.autocast("cpu", torch.bfloat16)(net.forward)(x),
+}
+
+
+@pytest.mark.parametrize("kind", list(OUTPUTS))
+@pytest.mark.parametrize("name", list(METHODS))
+def test_logits_are_found_in_what_a_network_gives(name, kind):
+    if kind == "autocast" and name in ("deeplift", "deeplift_shap"):
+        pytest.skip("its lines hold in float32")
+    net = Own(OUTPUTS[kind])
+    found, plain = attribute(name, net, X[:2], Y[:2]), attribute(name, body(), X[:2], Y[:2])
+    assert found.shape == plain.shape and found.dtype == torch.float32 and found.isfinite().all()
+    if kind != "autocast":
+        torch.testing.assert_close(found, plain)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+CHANCE = {
+    "in a second pass.*F.dropout": lambda net, x: net[2:](F.dropout(net[:2](x))),
+    "beside another image.*batch normalisation": lambda net, x: net(F.batch_norm(x, None, None, training=True)),
+}
+
+
+@pytest.mark.parametrize("words", list(CHANCE))
+def test_a_network_whose_logits_are_chance_or_its_batchs_is_refused(words):
+    with pytest.raises(ValueError, match=words):
+        attribute("input_gradient", Own(CHANCE[words]), X, Y)
+
+
+def test_a_gradient_that_does_not_reach_the_input_is_a_sentence():
+    with pytest.raises(ValueError, match="no gradient reaches the input; is part of forward under no_grad"):
+        attribute("input_gradient", Own(without_grad), X, Y)
+
+
+def test_what_is_known_of_a_model_is_asked_once_for_a_shape():
+    net, passes = body(), []
+    with hooked([net], lambda *_: passes.append(1)):
+        assert inference.facts(net, X) == inference.facts(net, X.clone()[:1])
+    assert len(passes) == 3 and inference.facts(net, X).layout == torch.channels_last
+    assert inference.facts(Own(viewed), X).layout == torch.contiguous_format
+
+
+def test_features_that_a_network_keeps_are_left_out_of_copies():
+    def keeps(net, x):
+        net.__dict__["kept"] = {"features": [net[:2](x)]}
+        return net[2:](net.__dict__["kept"]["features"][0])
+
+    net = Own(keeps)
+    net(X.clone().requires_grad_())
+    assert net.body.__dict__["kept"]["features"][0].grad_fn is not None
+    assert audit.checkerboard(net, X, Y).keys() == {"body.0"}
+    assert len(list(randomization.cascading(net, 0, X))) == 2
+
+
+def test_maps_that_are_not_finite_are_counted():
+    root = Own(lambda net, x: net((x**2).sum(1, keepdim=True).sqrt().expand(-1, 3, -1, -1)))
+    holed = X.clone()
+    holed[:2, :, :4] = 0
+    with pytest.raises(ValueError, match="the maps of 2 of 4 images are not finite"):
+        snr.measure("input_gradient", [root] * 3, holed, Y)
+
+
+def test_one_output_has_two_sides():
+    net = Own(lambda net, x: net(x)[:, :1] - 0.2)
+    pictures, problems = audit.Pictures(X.permute(0, 2, 3, 1), X, None, ()), audit.Problems()
+    (wrapped,) = audit.compatible({"a": net}, X, problems).values()
+    z = net(X)
+    torch.testing.assert_close(wrapped(X).softmax(1)[:, 1:], z.sigmoid())
+    sides = audit.targets([wrapped], pictures, "predicted", problems)
+    assert torch.equal(sides, (z[:, 0] > 0).long()) and torch.equal(
+        sides, audit.targets([net], pictures, "predicted", audit.Problems())
+    )
+    assert len(sides.unique()) == 2 and "one output; the side of zero" in problems.remarks[0]
+
+
+# Layers
+
+
+def vit(**options):
+    with seeded(0):
+        net = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=4, **options)
+        nn.init.normal_(net.heads.head.weight)  # which is zero at first
+    return net.eval()
+
+
+def swin():
+    with seeded(0):
+        return SwinTransformer([2, 2], 8, [1, 2], [1, 2], [4, 4], num_classes=4).eval()
+
+
+@pytest.mark.parametrize("build", [vit, swin])
+@pytest.mark.parametrize("name", [*GRADIENTS, "occlusion"])
+def test_transformers_have_maps(build, name):
+    found = attribute(name, build(), X[:2], Y[:2])
+    assert found.shape[0] == 2 and found.shape[2:] == (32, 32) and found.isfinite().all() and found.std() > 0
+
+
+@pytest.mark.parametrize(
+    "build,layer,shape", [(vit, "encoder.layers.encoder_layer_0", (16, 4, 4)), (swin, "features.3", (16, 8, 8))]
+)
+def test_a_block_of_tokens_or_with_channels_last_is_turned(build, layer, shape):
+    net, inside = build(), []
+    with hooked([net.get_submodule(layer)], lambda _m, _i, out: inside.append(out)):
+        net(X)
+    grid = grids.grid_of(inside[0], X)
+    maps = grid.maps(inside[0])
+    assert maps.shape[1:] == shape and torch.equal(grid.output(maps, inside[0]), inside[0])
+    assert attribute("input_gradient", net, X, Y, layer=layer).shape[1:] == shape
+    kernel = attribution.deeplift if build is swin else attribution.integrated_gradients
+    if build is vit:
+        assert kernel(net, X[:1], Y[:1], layer=layer, n_steps=4).shape[1:] == shape
+    assert layers.stages(net)[-1] == layer
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 2, 5])
+@pytest.mark.parametrize("side", [(32, 32), (64, 32)])
+def test_tokens_of_no_place_come_first(skipped, side):
+    h, w = side[0] // 8, side[1] // 8
+    out = torch.arange(2 * (skipped + h * w) * 3.0).view(2, -1, 3)
+    grid = grids.grid_of(out, torch.zeros(2, 3, *side))
+    assert (grid.kind, grid.shape, grid.skipped) == ("tokens", (h, w), skipped)
+    assert torch.equal(grid.maps(out)[:, :, 0, 0], out[:, skipped])
+    assert torch.equal(grid.maps(out)[:, :, -1, -1], out[:, -1])
+    assert grids.grid_of(torch.zeros(2, 10), torch.zeros(2, 3, *side)) is None
+
+
+def test_stages_that_hold_modules_are_no_names():
+    net = body()
+    object.__setattr__(net, "stages", [net[0]])
+    assert layers.stages(net) == ["1"]
+
+
+@pytest.mark.parametrize("name", list_models(torchvision.models) if ALL else SIMPLE)
+def test_the_top_layer_of_every_classifier_is_the_last_with_places(name):
+    """Zeroing its output changes every logit, and what comes after it has no places but for normalisation and pooling."""
+    large = sum(weights.meta["num_params"] for weights in torchvision.models.get_model_weights(name)) / 4 > 100e6
+    if large:
+        pytest.skip("of a family whose smaller members are tried")
+    with seeded(0):
+        net = get_model(name, weights=None).eval()
+        for p in net.parameters():  # a head or a scale may be zero, or next to it, at first
+            if p.ndim == 1 or p.std() == 0:
+                p.data = p.data + 0.1 * torch.randn(p.shape)
+    top = layers.stages(net)[-1]
+    side = 299 if name == "inception_v3" else 224
+    x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    seen, found = [], []
+
+    def zero(_module, _inputs, out):
+        grid = grids.grid_of(out, x)
+        seen.append(grid)
+        return grid.output(torch.zeros_like(grid.maps(out)), out)
+
+    with torch.no_grad():
+        before = net(x)
+        with hooked([net.get_submodule(top)], zero):
+            found.append(net(x))
+    assert len(seen) == 1 and min(seen[0].shape) > 1, (top, seen)
+    assert (found[0] != before).all(), top
+
+
+def test_copies_are_no_views_of_what_they_copy():
+    net = body()
+    (*_, (_, broken)) = randomization.cascading(net, 0, X)
+    state = copy.deepcopy(net.state_dict())
+    for p in broken.parameters():
+        p.data.zero_()
+    assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
