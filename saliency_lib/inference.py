@@ -66,7 +66,7 @@ def facts(model: nn.Module, images: Tensor) -> Facts:
 
 
 def _looked_at(model: nn.Module, image: Tensor) -> Facts:
-    sizes, pair = [], torch.cat([image, image.flip(-1)])
+    sizes, pair = [], torch.cat([image, image.flip(-1) / 2])
 
     def note(_module, _inputs, out) -> None:
         if isinstance(out, Tensor):

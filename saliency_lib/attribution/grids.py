@@ -1,5 +1,6 @@
 """Outputs of layers as maps: of convolutions (n, c, h, w), of blocks that keep channels last, and of tokens."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ def grid_of(out: Tensor, images: Tensor) -> Grid | None:
     """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
 
     A side of the output that has the proportions of the picture is the grid. Tokens are a grid if a whole number of rows
-    and columns in these proportions is left once up to ``MOST`` are taken off the front.
+    and columns nearest to these proportions is left once up to ``MOST`` are taken off the front.
     """
     wanted = images.shape[-2] / images.shape[-1]
 
@@ -60,10 +61,13 @@ def grid_of(out: Tensor, images: Tensor) -> Grid | None:
         ways = (off(b, c), Grid("maps", (b, c))), (off(a, b), Grid("last", (a, b)))
         least, grid = min(ways, key=lambda way: way[0])
         return grid if least <= LIKE else None
-    if out.ndim == 3:
-        for skipped in range(min(MOST, out.shape[1] - 1) + 1):
-            places = out.shape[1] - skipped
-            h = round((places * wanted) ** 0.5)
-            if h and places > 1 and places % h == 0 and off(h, places // h) <= LIKE:
-                return Grid("tokens", (h, places // h), skipped)
-    return None
+    if out.ndim != 3:
+        return None
+    ways = []
+    for skipped in range(min(MOST, out.shape[1] - 2) + 1):
+        places = out.shape[1] - skipped
+        h = round((places * wanted) ** 0.5)
+        if h and places % h == 0:
+            ways.append((off(h, places // h), Grid("tokens", (h, places // h), skipped)))
+    least, grid = min(ways, key=lambda way: way[0], default=(math.inf, None))  # of equals the first, which skips fewest
+    return grid if least <= LIKE else None

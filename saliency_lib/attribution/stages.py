@@ -67,7 +67,7 @@ def _traced(model: nn.Module) -> list[str]:
         before: list[int] = []  # how many values there were when each convolution gave its own
         try:
             with torch.enable_grad(), seeded(0), hooked(looked_at.modules(), _noting(looked_at, images, values, before)):
-                logits = of_output(looked_at(images.requires_grad_()))
+                logits = of_output(looked_at(images.requires_grad_().clone()))
         except (RuntimeError, ValueError, AssertionError, IndexError):
             continue
         if isinstance(logits, Tensor) and logits.ndim == 2:
