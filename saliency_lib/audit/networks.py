@@ -69,7 +69,7 @@ def builder(model: str) -> Callable[..., nn.Module]:
         sys.argv = given
 
 
-def _content(path: Path) -> Any:
+def content(path: Path) -> Any:
     """What a file holds, without running code of it; ValueError for what cannot be read so."""
     try:
         if path.suffix == ".safetensors":
@@ -84,6 +84,8 @@ def _content(path: Path) -> Any:
 def _reason(path: Path) -> str:
     """Why a file cannot be read: it names a class, or it is broken."""
     try:
+        if path.suffix == ".safetensors":
+            raise ValueError("a safetensors file holds weights alone")
         with torch.serialization.safe_globals(HARMLESS):
             refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # it is no archive of PyTorch's
@@ -155,13 +157,13 @@ def _differing(content: Any, model: nn.Module) -> str:
 def _loaded(build: Callable[..., nn.Module], path: Path) -> tuple[nn.Module, str]:
     """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have,
     where ``build`` takes ``num_classes``."""
-    content, said = _content(path), []
+    found, said = content(path), []
     with seeded(0):  # the first weights are replaced, but drawn
         model = build()
         if not model.state_dict():
             raise ValueError("the network that is built for it has no weights")
-        if not (choices := _found(content, model)):
-            raise ValueError(_differing(content, model))
+        if not (choices := _found(found, model)):
+            raise ValueError(_differing(found, model))
         state, own = choices[0].state, model.state_dict()
         last = next(reversed(own))  # weight or bias of the logits
         if len(state[last]) != len(own[last]) and "num_classes" in _options(build):
