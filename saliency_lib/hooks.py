@@ -42,9 +42,11 @@ def sharing(model: nn.Module) -> nn.Module:
 
 
 def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Module:
-    """A deep copy, with other tensors ``instead`` of those with these ids, and what a pass has left without its graph."""
+    """A deep copy with other tensors ``instead`` of those with these ids; what a pass has left in it has no graph."""
     left = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
-    return copy.deepcopy(model, {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf} | (instead or {}))
+    return copy.deepcopy(
+        model, {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf} | (instead or {})
+    )
 
 
 def _tensors(content) -> Iterator[Tensor]:

@@ -121,16 +121,17 @@ def of_output(output: Any) -> Any:
         output = output["logits"] if "logits" in output else next(iter(output.values()), None)
     elif isinstance(output, (tuple, list)) and output:
         output = output[0]
-    half = isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16)
-    return output.float() if half else output
+    if isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16):
+        return output.float()
+    return output
 
 
 @contextmanager
 def gives_logits(
     model: nn.Module, targets: Tensor | None, layout: torch.memory_format = torch.preserve_format
 ) -> Iterator[None]:
-    """Inside the block a pass of the model gives its logits, (n, classes), and works on a copy of its images in a memory
-    layout, so that it may change them in place.
+    """Inside the block a pass of the model gives its logits, (n, classes), and works on a copy of its images in a
+    memory layout, so that it may change them in place.
 
     Raises ValueError at the first pass if there are no logits, or none of a target's class.
     """
@@ -172,7 +173,8 @@ def in_batches(
     Parameters
     ----------
     kernel : callable
-        ``kernel(x, y, size)`` gives maps of images x, (m, c, h, w), on the model's device; ``size`` is the most images that it may send through the model at once.
+        ``kernel(x, y, size)`` gives maps of images x, (m, c, h, w), on the model's device; ``size`` is the most images
+        that it may send through the model at once.
     batch_size : int, optional
         Images per pass; default: from the free memory.
     copies : int

@@ -122,9 +122,12 @@ def layers(
 
     def owner(holder: str) -> str:
         """Itself, or the module above it that uses its weights without a call, as attention those of its layers."""
-        while holder and holder not in place:
-            holder = holder.rpartition(".")[0]
-        return holder
+        above = holder
+        while above not in place:
+            above = above.rpartition(".")[0]
+        if holder and not above:
+            raise ValueError(f"the pass uses weights of {holder!r} without calling it; its place is unknown")
+        return above
 
     normal = [name for name in called if getattr(known[name], "running_mean", None) is not None]
     holders = dict.fromkeys([name.rpartition(".")[0] for name in used] + normal)

@@ -20,7 +20,7 @@ from torch import nn
 
 from saliency_lib import __main__ as cli
 from saliency_lib import audit, similarity, snr
-from saliency_lib.audit import Problems, networks, sentences, structure
+from saliency_lib.audit import Problems, sentences, structure
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
 from saliency_lib.runtime.store import PROJECT

@@ -47,8 +47,8 @@ class Grid:
 def grid_of(out: Tensor, images: Tensor) -> Grid | None:
     """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
 
-    A side of the output that has the proportions of the picture is the grid. Tokens are a grid if a whole number of rows
-    and columns nearest to these proportions is left once up to ``MOST`` are taken off the front.
+    A side of the output that has the proportions of the picture is the grid. Tokens are a grid if whole rows and columns,
+    nearest to these proportions, are left once up to ``MOST`` are taken off the front.
     """
     wanted = images.shape[-2] / images.shape[-1]
 

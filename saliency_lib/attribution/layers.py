@@ -10,6 +10,7 @@ from saliency_lib.attribution.grids import Grid, grid_of
 from saliency_lib.attribution.stages import stages as stages
 from saliency_lib.hooks import hooked
 
+
 def find(model: nn.Module, layer: str) -> nn.Module:
     """The module called ``layer``; ``top`` is the last stage, ``mid`` the lower middle one.
 

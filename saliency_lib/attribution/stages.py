@@ -56,7 +56,9 @@ def _inputs(model: nn.Module) -> Iterator[Tensor]:
     what is of a picture from what is of a window of it."""
     convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     like = next(model.parameters(), torch.empty(0))
-    for side in SIDES if convolution else ():
+    if convolution is None:
+        return
+    for side in SIDES:
         yield torch.randn(2, convolution.in_channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
 
 
@@ -66,7 +68,11 @@ def _traced(model: nn.Module) -> list[str]:
         values: list[_Value] = []
         before: list[int] = []  # how many values there were when each convolution gave its own
         try:
-            with torch.enable_grad(), seeded(0), hooked(looked_at.modules(), _noting(looked_at, images, values, before)):
+            with (
+                torch.enable_grad(),
+                seeded(0),
+                hooked(looked_at.modules(), _noting(looked_at, images, values, before)),
+            ):
                 logits = of_output(looked_at(images.requires_grad_().clone()))
         except (RuntimeError, ValueError, AssertionError, IndexError):
             continue

@@ -41,7 +41,7 @@ REBUILT = [
     for name in ("scalar", "_reconstruct")
     for core in ("core", "_core")
 ]
-HARMLESS = [argparse.Namespace, np.dtype, np.ndarray, *NUMBERS, *REBUILT]
+HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *NUMBERS, *REBUILT]
 UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 USUAL_NOISE = 0.1
 
@@ -246,7 +246,7 @@ def load(
 
 
 class TwoSided(nn.Module):
-    """A network with one output z as one with the logits -z/2 and z/2 of its two sides, whose softmax is z's sigmoid."""
+    """A network with one output z as one with two logits, -z/2 and z/2, whose softmax is the sigmoid of z."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -282,7 +282,7 @@ def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problem
     for name, classes in outputs.items():
         if classes != usual:
             problems.append(f"{name} is left out: it has {classes} outputs, the others {usual}")
-    chosen = {name: networks[name] for name, classes in outputs.items() if classes == usual}
+    chosen: dict[str, nn.Module] = {name: networks[name] for name, classes in outputs.items() if classes == usual}
     if usual == 1:
         remarks.add("The networks have one output; the side of zero that it is on is explained, 0 below and 1 above.")
         chosen = {name: TwoSided(model).eval() for name, model in chosen.items()}

@@ -83,7 +83,9 @@ def read(
     if not pixels:
         raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
     if transparent:
-        problems.remarks.append(f"{transparent} pictures may have transparent pixels; these show ImageNet's mean colour.")
+        problems.remarks.append(
+            f"{transparent} pictures may have transparent pixels; these show ImageNet's mean colour."
+        )
     values = torch.stack(pixels).float() / 255
     inputs = normalised(values, mean, std)
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
@@ -99,7 +101,7 @@ def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float
 def constants(
     channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation of each channel, ImageNet's for None; ValueError for what cannot be those of pixels in [0, 1]."""
+    """Mean and deviation of each channel, ImageNet's for None; ValueError for what pixels in [0, 1] cannot have."""
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither for ImageNet's")
     if mean is None or std is None:
