@@ -47,7 +47,7 @@ class Grid:
 def grid_of(out: Tensor, images: Tensor) -> Grid | None:
     """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
 
-    A side of the output that has the proportions of the picture is the grid. Tokens are a grid if whole rows and columns,
+    The side of an output that has the picture's proportions is the grid. Tokens are one if whole rows and columns,
     nearest to these proportions, are left once up to ``MOST`` are taken off the front.
     """
     wanted = images.shape[-2] / images.shape[-1]
