@@ -43,7 +43,7 @@ def occlusion(model, images, seed):
         keep = torch.cat([torch.ones_like(squares[:1]), 1 - squares])
         scores = _scores(model, x, y, keep, size, lambda logits: logits)
         drops = scores[:, :1] - scores[:, 1:]
-        return (drops @ squares.flatten(1)).view(-1, 1, h, w) / squares.sum(0)
+        return (drops @ squares.flatten(1).to(drops)).view(-1, 1, h, w) / squares.sum(0)
 
     return kernel, len(corners) + 1
 
@@ -73,7 +73,8 @@ def rise(model, images, seed, *, n_masks: int = 1000):
         total = torch.zeros(len(x), h * w, device=x.device)
         for part in torch.arange(n_masks).split(max(1, size // len(x))):
             keep = masks(part).to(x)
-            total += _scores(model, x, y, keep, size, lambda logits: logits.softmax(1)) @ keep.flatten(1)
+            scores = _scores(model, x, y, keep, size, lambda logits: logits.softmax(1))
+            total += scores @ keep.flatten(1).to(scores)
         return total.view(-1, 1, h, w) / (n_masks * SHOWN)
 
     return kernel, n_masks
