@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from saliency_lib import attribution, data
-from saliency_lib.audit.networks import content as content_of
+from saliency_lib.audit.checkpoints import content as content_of
 from saliency_lib.book import profiles
 from saliency_lib.data.folders import decode
 from saliency_lib.ensembles import files

@@ -1,0 +1,113 @@
+"""What checkpoints hold: weights for a network, wherever they stand in a file, without running code of it."""
+
+import argparse
+import pickle
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy._core import multiarray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+COUNT = "num_batches_tracked"
+AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
+# What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
+NUMBERS = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
+REBUILT = [
+    (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")  # the module's name before and since NumPy 2
+    for name in ("scalar", "_reconstruct")
+    for core in ("core", "_core")
+]
+HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *NUMBERS, *REBUILT]
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
+
+
+def content(path: Path) -> Any:
+    """What a file holds, without running code of it; ValueError for what cannot be read so."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
+            warnings.simplefilter("ignore")  # of protocols; whatever is no state dict is refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise ValueError(f"it {_reason(path)}; save model.state_dict()") from error
+
+
+def _reason(path: Path) -> str:
+    """Why a file cannot be read: it names a class, or it is broken."""
+    try:
+        if path.suffix == ".safetensors":
+            raise ValueError("a safetensors file holds weights alone")
+        with torch.serialization.safe_globals(HARMLESS):
+            refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # it is no archive of PyTorch's
+        refused = []
+    if refused:
+        return f"holds objects of {', '.join(sorted(refused)[:3])}, whose code would have to be run"
+    return "cannot be read as weights or is broken"
+
+
+def _states(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """All mappings of names to tensors in a checkpoint, by the path of keys to them, outermost first."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        yield where, tensors
+    for key, value in content.items():
+        yield from _states(value, f"{where}.{key}" if where else str(key))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights for a network in a checkpoint: where they stand, under which prefix, and what else is there."""
+
+    where: str
+    prefix: str
+    state: dict[str, Tensor]  # by the network's own names
+    rest: list[str]  # names that the network has not
+
+    def rank(self) -> tuple:
+        """The order in which they are taken: no moving averages, nothing left over, the shortest way."""
+        averaged = any(word in f"{self.where}.{self.prefix}".lower() for word in AVERAGED)
+        return averaged, len(self.rest), len(self.where) + len(self.prefix)
+
+    def __str__(self) -> str:
+        place = repr(self.where) if self.where else "the file itself"
+        return f"{place}, names after {self.prefix!r}" if self.prefix else place
+
+
+def weights_for(content: Any, model: nn.Module) -> list[Found]:
+    """Every set of weights in a checkpoint that has all names of the network under one prefix, the best first.
+
+    A batch normalisation's count of batches may be missing: nothing depends on it.
+    """
+    own, found = model.state_dict(), []
+    needed = [name for name in own if not name.endswith(COUNT)]
+    for where, tensors in _states(content):
+        for prefix in {name.removesuffix(needed[0]) for name in tensors if f".{name}".endswith(f".{needed[0]}")}:
+            if all(prefix + name in tensors for name in needed):
+                state = {name: tensors.get(prefix + name, own[name]) for name in own}
+                rest = [name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
+                found.append(Found(where, prefix, state, rest))
+    return sorted(found, key=Found.rank)
+
+
+def differing(content: Any, model: nn.Module) -> str:
+    """What speaks against a checkpoint none of whose weights has all names of the network."""
+    states = dict(_states(content))
+    if not states:
+        return "it holds no state dict; save model.state_dict()"
+    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    where, nearest = max(states.items(), key=lambda item: len(own.keys() & item[1].keys()))
+    shapes = {name: tuple(t.shape) for name, t in nearest.items()}
+    names = [name for name in own | shapes if own.get(name) != shapes.get(name)]
+    example = f"{names[0]} is {shapes.get(names[0])} in place of {own.get(names[0])}"
+    return f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}"
