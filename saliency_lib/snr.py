@@ -38,8 +38,7 @@ class Moments:
         self.n, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
 
     def update(self, maps: Tensor) -> "Moments":
-        """Add one member's maps, (images, c, h, w); ValueError if their shape differs from the others', or for values
-        that are not finite."""
+        """Add one member's maps, (images, c, h, w); ValueError for another shape, and values that are not finite."""
         if broken := int((~maps.isfinite().flatten(1).all(1)).sum()):
             raise ValueError(f"the maps of {broken} of {len(maps)} images are not finite; leave these images out")
         one = Moments()
@@ -49,8 +48,7 @@ class Moments:
     def merge(self, other: "Moments") -> "Moments":
         """Add the members that ``other`` has seen; ``other`` stays as it is; raises ValueError as :meth:`update`."""
         if self.n and other.n and self.mean.shape != other.mean.shape:
-            ours, theirs = tuple(self.mean.shape), tuple(other.mean.shape)
-            raise ValueError(f"maps of shape {theirs} do not go with those of {ours}")
+            raise ValueError(f"maps of shape {tuple(other.mean.shape)} do not go with those of {tuple(self.mean.shape)}")
         if other.n:
             total, delta = self.n + other.n, other.mean - self.mean
             self.m2 = self.m2 + other.m2 + delta**2 * (self.n * other.n / total)
@@ -132,8 +130,7 @@ def members_needed(snr1: float, goal: float) -> int:
 
 
 def plugin_mean(p: Powers) -> float:
-    """The statistic of the paper's tables, mean over images of the plug-in SNR; images whose maps are zero in all
-    networks are left out, as in all means here, and without others it is no number."""
+    """The statistic of the paper's tables: mean plug-in SNR over images, but for those whose maps are all zero."""
     return snr(p).nanmean().item()
 
 
