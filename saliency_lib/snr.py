@@ -48,7 +48,7 @@ class Moments:
     def merge(self, other: "Moments") -> "Moments":
         """Add the members that ``other`` has seen; ``other`` stays as it is; raises ValueError as :meth:`update`."""
         if self.n and other.n and self.mean.shape != other.mean.shape:
-            raise ValueError(f"maps of shape {tuple(other.mean.shape)} do not go with those of {tuple(self.mean.shape)}")
+            raise ValueError(f"maps of shape {tuple(other.mean.shape)} do not go with {tuple(self.mean.shape)}")
         if other.n:
             total, delta = self.n + other.n, other.mean - self.mean
             self.m2 = self.m2 + other.m2 + delta**2 * (self.n * other.n / total)
