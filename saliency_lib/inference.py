@@ -1,5 +1,6 @@
 """What stands around every pass of a model: its input is checked, cut into batches that fit, and moved to it."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -66,14 +67,15 @@ def facts(model: nn.Module, images: Tensor) -> Facts:
 
 
 def _looked_at(model: nn.Module, image: Tensor) -> Facts:
-    sizes, pair = [], torch.cat([image, image.flip(-1) / 2])
+    sizes, given, pair = [], [], torch.cat([image, image.flip(-1) / 2])
 
     def note(_module, _inputs, out) -> None:
         if isinstance(out, Tensor):
             sizes.append(out.numel() * out.element_size())
 
     def passed(images: Tensor) -> Tensor:
-        with torch.no_grad(), gives_logits(model, None, layout):
+        keep = hooked([model], lambda _module, _inputs, out: given.append(out))
+        with torch.no_grad(), keep, gives_logits(model, None, layout):
             return model(images)[:1].double()
 
     layout = torch.channels_last
@@ -87,6 +89,8 @@ def _looked_at(model: nn.Module, image: Tensor) -> Facts:
         sizes.clear()
         with hooked(leaves(model), note):
             alone = passed(image)
+    if said := how_read(given[0]):
+        warnings.warn(f"{type(model).__name__} gives {said}", stacklevel=4)
     bytes_per_image = COPIES * (sum(sizes) + 2 * image.numel() * image.element_size())
     for other, when, cause in (
         (passed(image), "in a second pass", "is there F.dropout without training=self.training?"),
@@ -124,6 +128,15 @@ def of_output(output: Any) -> Any:
     if isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16):
         return output.float()
     return output
+
+
+def how_read(output: Any) -> str:
+    """What of a model's output is taken for its logits; nothing to say of a tensor."""
+    if isinstance(output, Tensor):
+        return ""
+    named = hasattr(output, "logits") or (isinstance(output, Mapping) and "logits" in output)
+    part = "its logits are" if named else "the first entry is"
+    return f"a {type(output).__name__}; {part} taken for the logits"
 
 
 @contextmanager

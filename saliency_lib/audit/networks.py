@@ -19,7 +19,7 @@ from torchvision.models import get_model, list_models
 from saliency_lib.audit.checkpoints import content, differing, weights_for
 from saliency_lib.audit.sentences import Problems
 from saliency_lib.ensembles.files import digest
-from saliency_lib.inference import logits, of_output
+from saliency_lib.inference import how_read, logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
@@ -169,9 +169,8 @@ def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problem
             if not isinstance(found, Tensor) or found.ndim != 2:
                 raise ValueError(f"it gives {getattr(found, 'shape', type(found).__name__)}, not (1, classes)")
             outputs[name] = found.shape[1]
-            if not isinstance(given, Tensor):
-                part = "its .logits are" if hasattr(given, "logits") else "the first entry is"
-                remarks.add(f"The networks give a {type(given).__name__}; {part} taken for the logits.")
+            if said := how_read(given):
+                remarks.add(f"The networks give {said}.")
     if not outputs:
         raise ValueError("no network takes the pictures (size= sets theirs): " + "; ".join(problems))
     usual = statistics.mode(outputs.values())
