@@ -17,7 +17,7 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
 
     name, log = executed.stem, executed.with_suffix(".log")
     rest = f"As far as it got: {executed}; its output: {log}"
-    options = {"kernel_name": "python3", "log_output": False, "extra_arguments": ["--log-level=ERROR"]}
+    options = {"kernel_name": "python3", "log_output": False, "extra_arguments": ["--log-level=CRITICAL"]}
     try:
         with log.open("w") as output:
             options |= {"cwd": str(cwd), "progress_bar": bar, "stdout_file": output, "stderr_file": output}
