@@ -236,6 +236,77 @@ def test_pictures_are_read_and_those_that_cannot_be_are_named(tmp_path):
         audit.read(tmp_path / "void", None, 16, problems)
 
 
+def test_pictures_that_are_not_square_keep_their_middle(tmp_path):
+    picture = PIL.Image.new("RGB", (80, 40), "blue")
+    picture.paste("red", (20, 0, 60, 40))
+    picture.save(tmp_path / "a.png")
+    found = audit.read(tmp_path, None, [32, 16], Problems(), mean=[0] * 3, std=[1] * 3)
+    assert found.inputs.shape == (1, 3, 32, 16) and found.shown.shape == (1, 32, 16, 3)
+    assert (found.inputs[0, 0] > 0.9).all(), "of the scaled 64 x 32 pixels, 16 columns in the middle"
+
+
+def test_what_lies_beside_pictures_is_no_class_and_is_named(tmp_path):
+    for k, place in enumerate(("cat", "dog", ".ipynb_checkpoints", ".git", ".")):
+        painted(tmp_path / place / f"{k}.png")
+    painted(tmp_path / "cat" / "._0.png")
+    (tmp_path / "bird").mkdir()
+    PIL.Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(tmp_path / "dog" / "glass.gif")
+    problems = Problems()
+    found = audit.read(tmp_path, None, 8, problems)
+    assert found.folders == ("bird", "cat", "dog") and sorted(found.labels.tolist()) == [1, 2, 2]
+    assert problems == [
+        "1 pictures beside the folders are of no class and left out, as 4.png",
+        "folders without pictures, which count as classes all the same: bird",
+    ]
+    assert problems.remarks == ["1 pictures may have transparent pixels; these show ImageNet's mean colour."]
+
+
+@pytest.mark.parametrize("train,val", [("train", "val"), ("Train", "validation"), ("training", "Test")])
+def test_of_a_data_set_with_splits_those_for_validation_are_audited(train, val, tmp_path):
+    for k, split in enumerate((train, val)):
+        for folder in ("cat", "dog")[: k + 1]:
+            painted(tmp_path / split / folder / f"{k}.png")
+    problems = Problems()
+    found = audit.read(tmp_path, None, 8, problems)
+    assert found.folders == ("cat", "dog") and len(found.inputs) == 2
+    assert problems.remarks == [f"Of {tmp_path.name}, the pictures in {val} are taken."]
+
+
+def test_constants_of_pixels_up_to_255_are_refused():
+    with pytest.raises(ValueError, match="of pixels from 0 to 1; divide"):
+        audit.normalised(torch.zeros(2, 3, 8, 8), [123.7, 116.3, 103.5], [58.4, 57.1, 57.4])
+
+
+@pytest.mark.parametrize("line,raised", [("parser.parse_args()", None), ("raise SystemExit(2)", "ends the program")])
+def test_a_module_that_reads_the_command_line_gets_none(line, raised, tmp_path, monkeypatch):
+    name = f"reads_{line.split()[0].partition(chr(46))[0]}"
+    (tmp_path / f"{name}.py").write_text(
+        f"import argparse\nparser = argparse.ArgumentParser()\n{line}\n\n\ndef build():\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.argv", ["run", "--unknown"])
+    if raised:
+        with pytest.raises(ValueError, match=raised):
+            audit.builder(f"{name}:build")
+    else:
+        assert callable(audit.builder(f"{name}:build"))
+
+
+def test_checkpoints_are_named_by_file_pattern_or_folder(tmp_path):
+    files = saved(tmp_path)
+    odd = tmp_path / "runs [1]" / "a [b].safetensors"
+    odd.parent.mkdir()
+    save_file(tiny_net(9).state_dict(), odd)
+    for named, names in (
+        (tmp_path, ["runs [1]/a [b].safetensors", *(path.name for path in files)]),
+        ([str(path) for path in files[:2]], [path.name for path in files[:2]]),
+        (str(odd), [odd.name]),
+        ([tmp_path / "seed-[01]*", odd], ["runs [1]/a [b].safetensors", "seed-0.safetensors", "seed-1.safetensors"]),
+    ):
+        loaded = audit.load(tiny_net, named, Problems())
+        assert loaded.names == names == list(loaded)
+
+
 def test_targets_are_joint_predictions_or_folders():
     images = batch(12)[0]
     nets, problems, ten = [tiny_net(0), tiny_net(1)], Problems(), tuple("abcdefghij")

@@ -36,7 +36,7 @@ class Pictures:
 def read(
     folder: str | Path,
     n: int | None,
-    size: int | None,
+    size: int | Sequence[int] | None,
     problems: Problems,
     *,
     channels: int = 3,
@@ -46,9 +46,10 @@ def read(
 ) -> Pictures:
     """``n`` pictures (None: all) drawn from a folder, or from one folder per class; unreadable ones become problems.
 
-    The shorter side is brought to ``size`` pixels and the middle cut out; by default (None) it is that of the first
-    picture, but ``LARGEST`` at most. ``channels`` is 1 for grey pictures, ``mean`` and ``std`` are as for
-    :func:`normalised`. ValueError for a folder without a readable picture.
+    Pictures are made just as large as ``size``, a side or height and width in pixels, and the middle is cut out; by
+    default (None) it is the shorter side of the first picture, but ``LARGEST`` at most. ``channels`` is 1 for grey
+    pictures, ``mean`` and ``std`` are as for :func:`normalised`. Of a folder with splits those for validation are
+    taken. ValueError for a folder without a readable picture.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

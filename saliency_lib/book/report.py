@@ -20,12 +20,14 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     for name, default in profiles.parameters(NOTEBOOK).items():
         if name not in ("profile", "main"):
             words_or_paths = name in ("model", "checkpoints", "images", "layer") or isinstance(default, str)
-            several = isinstance(default, list) or name in ("mean", "std", "checkpoints")
+            several = isinstance(default, list) or name in ("mean", "std", "checkpoints", "size")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
                            type=str if words_or_paths else profiles.value_of, help=f"default: {default}")  # fmt: skip
     given = vars(p.parse_args(words))
     out = Path(given.pop("out")).expanduser().resolve()
     values = {name: value for name, value in given.items() if value is not None}
+    if len(values.get("size") or ()) == 1:
+        (values["size"],) = values["size"]
     if "images" in values:
         values["images"] = os.path.abspath(os.path.expanduser(values["images"]))
     if "checkpoints" in values:  # several where the shell has filled in a pattern

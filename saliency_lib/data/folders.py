@@ -1,6 +1,7 @@
 """Images in folders, one folder a class: ``<folder>/<class>/<image>``."""
 
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,19 +61,21 @@ def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple
     return classes, [files[i] for i in order]
 
 
-def decode(path: Path, size: int, channels: int) -> Tensor:
-    """One image file as (c, size, size) uint8: turned upright, shorter side resized to ``size``, the middle cut out.
+def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
+    """One image file as (c, h, w) uint8: turned upright, made just as large as the size, a side or (h, w), and the
+    middle cut out.
 
     Of an animated one the first frame is taken; transparent pixels show ``BEHIND``.
     """
     try:
         with Image.open(path) as image:
             image = _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
-            if image.size != (size, size):
-                scale = size / min(image.size)
-                shape = [max(size, round(side * scale)) for side in image.size]
-                left, top = (shape[0] - size) // 2, (shape[1] - size) // 2
-                image = image.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+            height, width = (size, size) if isinstance(size, int) else size
+            if image.size != (width, height):
+                scale = max(width / image.width, height / image.height)
+                shape = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+                left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
+                image = image.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
             pixels = torch.from_numpy(np.array(image))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
