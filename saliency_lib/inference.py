@@ -46,7 +46,7 @@ class Facts(NamedTuple):
     """What has to be known of a model before its passes: bytes of a forward and backward pass per image, estimated from
     the activations of one, and the memory layout in which it runs."""
 
-    bytes: int
+    memory: int
     layout: torch.memory_format
 
 
@@ -113,7 +113,7 @@ def fitting(model: nn.Module, images: Tensor) -> int:
     """Images per pass: as many as are fast, and no more than fill half of the free memory."""
     device = device_of(model, images)
     fast = PIXELS.get(device.type, PIXELS["cpu"]) // (images.shape[-1] * images.shape[-2])
-    fits = free_memory(device) // 2 // max(1, facts(model, images).bytes)
+    fits = free_memory(device) // 2 // max(1, facts(model, images).memory)
     return max(1, min(fast, fits))
 
 

@@ -319,7 +319,7 @@ def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
     monkeypatch.setattr(inference, "free_memory", lambda device: 10**12)
     assert inference.fitting(net, torch.zeros(300, 3, 32, 32)) == 128
     assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 32
-    per_image = inference.facts(net, torch.zeros(1, 3, 64, 64)).bytes
+    per_image = inference.facts(net, torch.zeros(1, 3, 64, 64)).memory
     monkeypatch.setattr(inference, "free_memory", lambda device: 11 * per_image)
     assert inference.fitting(net, torch.zeros(300, 3, 64, 64)) == 5
     monkeypatch.setattr(inference, "free_memory", lambda device: 0)
@@ -329,7 +329,7 @@ def test_images_per_pass_follow_the_pixels_and_the_free_memory(monkeypatch):
 def test_scarce_memory_makes_small_passes_and_the_same_integrated_gradients(monkeypatch):
     net, (x, y) = tiny_net(size=128), batch(2, 128)
     whole, largest = attribute("integrated_gradients", net, x, y), []
-    three = 2 * 3 * inference.facts(net, x[:1]).bytes
+    three = 2 * 3 * inference.facts(net, x[:1]).memory
     monkeypatch.setattr(inference, "free_memory", lambda device: three)
     with hooked([net], lambda _module, _inputs, out: largest.append(len(out))):
         again = attribute("integrated_gradients", net, x, y)
