@@ -7,6 +7,7 @@ from conftest import batch, tiny_net
 from scipy.ndimage import gaussian_filter1d
 from torch import nn
 
+from saliency_lib import inference
 from saliency_lib.quality import deletion, insertion
 from saliency_lib.quality.curves import curves
 from saliency_lib.runtime.seeds import seeded
@@ -160,6 +161,7 @@ def test_several_sets_are_each_one_alone(metric):
 @pytest.mark.parametrize("size,passes", [(8, [3, 3, 8, 8, 2]), (4, [3, 3, 4, 4, 4, 4, 2]), (2, [2, 1, 2, 1] + [2] * 9)])
 def test_sets_and_steps_fill_the_passes_and_share_their_ends(metric, size, passes):
     net, (x, y), seen = tiny_net(), batch(3), []
+    inference.facts(net, x)  # whose passes are those of the model, not of a metric
     handle = net.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
     metric(net, x, y, random_maps(x, 2), n_steps=4, batch_size=size)
     handle.remove()
