@@ -34,16 +34,14 @@ class Moments:
         (images, c, h, w) float64: mean over members, and sum of squared deviations from it.
     """
 
-    def __init__(self):
-        self.n, self.mean, self.m2 = 0, torch.zeros(()), torch.zeros(())
+    def __init__(self, n: int = 0, mean: Tensor | None = None):
+        self.n, self.mean, self.m2 = n, torch.zeros(()) if mean is None else mean, torch.zeros(())
 
     def update(self, maps: Tensor) -> "Moments":
         """Add one member's maps, (images, c, h, w); ValueError for another shape, and values that are not finite."""
         if broken := int((~maps.isfinite().flatten(1).all(1)).sum()):
             raise ValueError(f"the maps of {broken} of {len(maps)} images are not finite; leave these images out")
-        one = Moments()
-        one.n, one.mean = 1, maps.detach().double()
-        return self.merge(one)
+        return self.merge(Moments(1, maps.detach().double()))
 
     def merge(self, other: "Moments") -> "Moments":
         """Add the members that ``other`` has seen; ``other`` stays as it is; raises ValueError as :meth:`update`."""
@@ -130,7 +128,8 @@ def members_needed(snr1: float, goal: float) -> int:
 
 
 def plugin_mean(p: Powers) -> float:
-    """The statistic of the paper's tables: mean plug-in SNR over images, but for those whose maps are all zero."""
+    """The statistic of the paper's tables, mean over images of the plug-in SNR; images whose maps are zero in all
+    networks are left out, as in all means here, and without others it is no number."""
     return snr(p).nanmean().item()
 
 
