@@ -3,16 +3,23 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+_KNOWN: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384)  # of the pictures that are tried where none is given
 
 
 def device_of(model: nn.Module, images: Tensor) -> torch.device:
     """Where the model is; where the images are, for one without parameters."""
     return next((p.device for p in model.parameters()), images.device)
+
+
+def known(model: nn.Module) -> dict:
+    """What passes have shown of a model, whatever its weights; its copies by :func:`copied` have it in common."""
+    return _KNOWN.setdefault(model, {})
 
 
 @contextmanager
@@ -44,9 +51,10 @@ def sharing(model: nn.Module) -> nn.Module:
 def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Module:
     """A deep copy with other tensors ``instead`` of those with these ids; what a pass has left in it has no graph."""
     left = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
-    return copy.deepcopy(
-        model, {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf} | (instead or {})
-    )
+    without_graph = {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf}
+    made = copy.deepcopy(model, without_graph | (instead or {}))
+    _KNOWN[made] = known(model)
+    return made
 
 
 def _tensors(content) -> Iterator[Tensor]:

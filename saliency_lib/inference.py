@@ -4,20 +4,20 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import psutil
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.hooks import device_of, hooked, leaves
+from saliency_lib.hooks import device_of, hooked, known, leaves
 
 PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
-DIFFERENT = 5e-3  # of the largest logit: far above rounding, in TF32 too
+# Of the largest logit, by the precision of the output: far above rounding, in TF32 too.
+DIFFERENT = {torch.bfloat16: 0.1, torch.float16: 0.05}
+LEAST = 5e-3
 UNREACHED = ("not have been used in the graph", "does not require grad")  # in what autograd says of a cut-off input
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which do the same in either mode
-_FACTS: WeakKeyDictionary[nn.Module, dict[tuple, "Facts"]] = WeakKeyDictionary()
 
 
 def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch_size: int | None = None) -> None:
@@ -51,7 +51,7 @@ class Facts(NamedTuple):
 
 
 def facts(model: nn.Module, images: Tensor) -> Facts:
-    """Facts of a model in eval mode, from three passes of one or two images, once for images of a shape.
+    """Facts of a model in eval mode, from three passes of one or two images, once for it and its copies.
 
     Raises
     ------
@@ -59,11 +59,10 @@ def facts(model: nn.Module, images: Tensor) -> Facts:
         Where the logits of an image are others in a second pass, or beside another image: no map would be about it.
     """
     device = device_of(model, images)
-    kind = (*images.shape[1:], images.dtype, device)
-    known = _FACTS.setdefault(model, {})
-    if kind not in known:
-        known[kind] = _looked_at(model, images[:1].detach().to(device))
-    return known[kind]
+    kind, seen = (*images.shape[1:], images.dtype, device), known(model)
+    if kind not in seen:
+        seen[kind] = _looked_at(model, images[:1].detach().to(device))
+    return seen[kind]
 
 
 def _looked_at(model: nn.Module, image: Tensor) -> Facts:
@@ -91,12 +90,13 @@ def _looked_at(model: nn.Module, image: Tensor) -> Facts:
             alone = passed(image)
     if said := how_read(given[0]):
         warnings.warn(f"{type(model).__name__} gives {said}", stacklevel=4)
+    limit = DIFFERENT.get(_entry(given[0]).dtype, LEAST) * alone.abs().max()
     bytes_per_image = COPIES * (sum(sizes) + 2 * image.numel() * image.element_size())
     for other, when, cause in (
         (passed(image), "in a second pass", "is there F.dropout without training=self.training?"),
         (passed(pair), "beside another image", "is there batch normalisation without running statistics?"),
     ):
-        if (other - alone).abs().max() > DIFFERENT * alone.abs().max():
+        if (other - alone).abs().max() > limit:
             raise ValueError(f"{type(model).__name__} gives an image other logits {when}, also in eval mode; {cause}")
     return Facts(bytes_per_image, layout)
 
@@ -117,17 +117,20 @@ def fitting(model: nn.Module, images: Tensor) -> int:
     return max(1, min(fast, fits))
 
 
+def _entry(output: Any) -> Any:
+    """The logits in what a model gives, as they are: itself, what it names so, or its first entry."""
+    if hasattr(output, "logits"):
+        return output.logits
+    if isinstance(output, Mapping):
+        return output["logits"] if "logits" in output else next(iter(output.values()), None)
+    return output[0] if isinstance(output, (tuple, list)) and output else output
+
+
 def of_output(output: Any) -> Any:
     """The logits in what a model gives: itself, its ``logits``, or its first entry; in float32 at least."""
-    if hasattr(output, "logits"):
-        output = output.logits
-    elif isinstance(output, Mapping):
-        output = output["logits"] if "logits" in output else next(iter(output.values()), None)
-    elif isinstance(output, (tuple, list)) and output:
-        output = output[0]
-    if isinstance(output, Tensor) and output.dtype in (torch.float16, torch.bfloat16):
-        return output.float()
-    return output
+    found = _entry(output)
+    half = isinstance(found, Tensor) and found.dtype in DIFFERENT
+    return found.float() if half else found
 
 
 def how_read(output: Any) -> str:

@@ -513,8 +513,10 @@ def test_an_audit_from_the_command_line(mine, capsys):
 
 @pytest.mark.notebook
 def test_an_audit_of_one_checkpoint_says_what_it_cannot_say(mine, capsys):
-    assert call(checkpoints="runs/seed-0.safetensors") == 0
+    assert call("--size", "16", "24", "--layer", "layer3", checkpoints="runs/seed-0.safetensors") == 0
     said = capsys.readouterr().out
+    assert "6 pictures of (3, 16, 24)" in said and "GradCAM explains the layer 'layer3'" in said
+    assert "a mean of 0.485, 0.456, 0.406 and a deviation of 0.229, 0.224, 0.225, ImageNet's" in said
     assert "One network, seed-0.safetensors" in said and "cannot be told" in said
     assert "noise of" in said and "Without a second network" in said
 

@@ -263,6 +263,25 @@ def test_broken_pictures_and_empty_folders_are_refused_by_name(tmp_path):
         data.load(f"folder:{tmp_path}", "train")
 
 
+@pytest.mark.parametrize("train,val", [("Train", "Validation"), ("training", "valid"), ("train", "Test")])
+def test_folders_of_images_by_other_names_and_what_is_hidden_in_them(train, val, tmp_path):
+    for split in (train, val):
+        for k, place in enumerate(("cat", "dog", ".ipynb_checkpoints")):
+            (tmp_path / split / place).mkdir(parents=True)
+            for name in (f"{k}.png", f"._{k}.png"):
+                Image.new("RGB", (8, 8)).save(tmp_path / split / place / name)
+    for split in ("train", "val"):
+        found = data.load(f"folder:{tmp_path}", split, size=8)
+        assert found.classes == ("cat", "dog") and found.labels.sort().values.tolist() == [0, 1]
+    (tmp_path / val / "dog" / "1.png").unlink()
+    with pytest.warns(UserWarning, match="has classes without images: dog"):
+        data.load(f"folder:{tmp_path}", "val", size=8)
+    Image.new("RGB", (8, 8)).save(tmp_path / train / "loose.gif")
+    with pytest.warns(UserWarning) as said:
+        assert len(data.load(f"folder:{tmp_path}", "train", size=8)) == 2
+    assert any("holds 1 images beside its folders, as loose.gif" in str(w.message) for w in said)
+
+
 def test_cmnist_spreads_backgrounds_evenly_over_digits(tmp_path):
     idx_files(tmp_path / "MNIST" / "raw")
     names = [f"{k}" for k in range(10)]

@@ -112,6 +112,22 @@ def test_what_is_known_of_a_model_is_asked_once_for_a_shape():
     assert inference.facts(Own(viewed), X).layout == torch.contiguous_format
 
 
+def test_what_is_known_of_a_model_is_known_of_its_copies():
+    net, passes = body(), []
+    inference.facts(net, X)
+    for _, broken in randomization.cascading(net, 0, X):
+        with hooked([broken], lambda *_: passes.append(1)):
+            assert inference.facts(broken, X) == inference.facts(net, X)
+    assert not passes
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_is_no_chance(dtype):
+    with seeded(0):
+        net = get_model("resnet18", weights=None).eval().to(dtype)
+    assert attribute("input_gradient", net, X[:2].to(dtype), Y[:2]).isfinite().all()
+
+
 def test_features_that_a_network_keeps_are_left_out_of_copies():
     def keeps(net, x):
         net.__dict__["kept"] = {"features": [net[:2](x)]}
@@ -178,9 +194,8 @@ def test_a_block_of_tokens_or_with_channels_last_is_turned(build, layer, shape):
     maps = grid.maps(inside[0])
     assert maps.shape[1:] == shape and torch.equal(grid.output(maps, inside[0]), inside[0])
     assert attribute("input_gradient", net, X, Y, layer=layer).shape[1:] == shape
-    kernel = attribution.deeplift if build is swin else attribution.integrated_gradients
-    if build is vit:
-        assert kernel(net, X[:1], Y[:1], layer=layer, n_steps=4).shape[1:] == shape
+    along = attribution.integrated_gradients(net, X[:1], Y[:1], layer=layer, n_steps=4)
+    assert along.shape[1:] == shape and along.std() > 0
     assert layers.stages(net)[-1] == layer
 
 
@@ -229,7 +244,8 @@ def test_the_top_layer_of_every_classifier_is_the_last_with_places(name):
         with hooked([net.get_submodule(top)], zero):
             found.append(net(x))
     assert len(seen) == 1 and min(seen[0].shape) > 1, (top, seen)
-    assert (found[0] != before)[before != 0].all(), "but of a logit that a ReLU has at zero"
+    assert (before != 0).double().mean() > 0.2, "logits that a ReLU has at zero tell nothing"
+    assert (found[0] != before)[before != 0].all(), top
 
 
 def test_copies_are_no_views_of_what_they_copy():

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from saliency_lib.attribution.grids import Grid, grid_of
-from saliency_lib.hooks import bare, hooked
+from saliency_lib.hooks import bare, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
 
@@ -18,7 +17,6 @@ POOLS = (
     nn.Flatten,
 )  # fmt: skip
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
-_STAGES: WeakKeyDictionary[nn.Module, tuple[str, ...]] = WeakKeyDictionary()
 
 
 @dataclass(eq=False)
@@ -46,9 +44,10 @@ def stages(model: nn.Module) -> list[str]:
     residual = [f"layer{k}" for k in range(1, 5)]
     if all(name in named for name in residual):
         return residual
-    if model not in _STAGES:
-        _STAGES[model] = tuple(_traced(model))
-    return list(_STAGES[model])
+    seen = known(model)
+    if "stages" not in seen:
+        seen["stages"] = _traced(model)
+    return list(seen["stages"])
 
 
 def _inputs(model: nn.Module) -> Iterator[Tensor]:

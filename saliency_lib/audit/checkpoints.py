@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,8 +19,8 @@ AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means ov
 # What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
 NUMBERS = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
 REBUILT = [
-    (getattr(multiarray, name), f"numpy.{core}.multiarray.{name}")  # the module's name before and since NumPy 2
-    for name in ("scalar", "_reconstruct")
+    (value.__reduce__()[0], f"numpy.{core}.multiarray.{name}")  # the module's name before and since NumPy 2
+    for value, name in ((np.float64(0), "scalar"), (np.zeros(1), "_reconstruct"))
     for core in ("core", "_core")
 ]
 HARMLESS: list[Any] = [argparse.Namespace, np.dtype, np.ndarray, *NUMBERS, *REBUILT]

@@ -1,6 +1,5 @@
 """Networks from checkpoints; what cannot be loaded is named and left out, and no code of a checkpoint is run."""
 
-import copy
 import glob
 import importlib
 import inspect
@@ -19,12 +18,14 @@ from torchvision.models import get_model, list_models
 from saliency_lib.audit.checkpoints import content, differing, weights_for
 from saliency_lib.audit.sentences import Problems
 from saliency_lib.ensembles.files import digest
+from saliency_lib.hooks import copied
 from saliency_lib.inference import how_read, logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
 USUAL_NOISE = 0.1
+ONE_OUTPUT = "The networks have one output; the side of zero that it is on is explained, 0 below and 1 above."
 
 
 def builder(model: str) -> Callable[..., nn.Module]:
@@ -141,8 +142,13 @@ def load(
     return networks
 
 
+def sides(z: Tensor) -> Tensor:
+    """Outputs (n, 1) as logits (n, 2) of the side below zero and of that above, whose softmax is the sigmoid of z."""
+    return torch.cat([-z / 2, z / 2], 1)
+
+
 class TwoSided(nn.Module):
-    """A network with one output z as one with two logits, -z/2 and z/2, whose softmax is the sigmoid of z."""
+    """A network with one output as one with the logits of its two :func:`sides`."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -150,8 +156,7 @@ class TwoSided(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (n, 2)."""
-        z = of_output(self.model(x)) / 2
-        return torch.cat([-z, z], 1)
+        return sides(of_output(self.model(x)))
 
 
 def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problems) -> dict[str, nn.Module]:
@@ -179,7 +184,7 @@ def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problem
             problems.append(f"{name} is left out: it has {classes} outputs, the others {usual}")
     chosen: dict[str, nn.Module] = {name: networks[name] for name, classes in outputs.items() if classes == usual}
     if usual == 1:
-        remarks.add("The networks have one output; the side of zero that it is on is explained, 0 below and 1 above.")
+        remarks.add(ONE_OUTPUT)
         chosen = {name: TwoSided(model).eval() for name, model in chosen.items()}
     problems.remarks += sorted(remarks)
     return chosen
@@ -199,5 +204,5 @@ def noisy_copies(
         sigma = choose_sigma(model, images, predicted, n_draws=5, n_steps=3, seed=seed).sigma.value
     for _ in range(n):
         with perturbed(model, sigma, generator):
-            copies.append(copy.deepcopy(model))
+            copies.append(copied(model))
     return copies, sigma

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from saliency_lib.audit.networks import ONE_OUTPUT, sides
 from saliency_lib.audit.sentences import Problems
 from saliency_lib.data import DataError
 from saliency_lib.data.folders import SUFFIXES, decode, images_in, see_through, split_folder, visible
@@ -123,8 +124,8 @@ def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, probl
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]
     if outputs[0].shape[1] == 1:
-        problems.remarks.append("The networks have one output; the side of zero that it is on is explained.")
-        outputs = [torch.cat([-z / 2, z / 2], 1) for z in outputs]
+        problems.remarks.append(ONE_OUTPUT)
+        outputs = [sides(z) for z in outputs]
     chosen = sum((o.softmax(1) for o in outputs), start=torch.zeros_like(outputs[0])).argmax(1).cpu()
     if which == FOLDERS and pictures.labels is not None and pictures.folders_are_classes(outputs[0].shape[1]):
         chosen = pictures.labels
