@@ -139,7 +139,8 @@ def how_read(output: Any) -> str:
         return ""
     named = hasattr(output, "logits") or (isinstance(output, Mapping) and "logits" in output)
     part = "its logits are" if named else "the first entry is"
-    return f"a {type(output).__name__}; {part} taken for the logits"
+    kind = type(output).__name__
+    return f"{'an' if kind[0] in 'AEIOaeio' else 'a'} {kind}; {part} taken for the logits"
 
 
 @contextmanager

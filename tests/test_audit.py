@@ -6,6 +6,7 @@ import json
 import math
 import pickle
 import re
+import sys
 
 import numpy as np
 import PIL.Image
@@ -23,6 +24,7 @@ from saliency_lib import audit, similarity, snr
 from saliency_lib.audit import Problems, sentences, structure
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
+from saliency_lib.runtime.seeds import seeded
 from saliency_lib.runtime.store import PROJECT
 
 
@@ -99,7 +101,8 @@ def test_weights_are_found_under_any_prefix_and_what_is_left_over_is_named(prefi
     (loaded,) = audit.load(lambda: tiny_net(0, norm="batch"), tmp_path, problems).values()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
     assert problems == []
-    assert problems.remarks == ["a.ckpt: 2 tensors that the network has not are ignored, as criterion.weight."]
+    where = f"a.ckpt: weights of 'state_dict', names after {prefix!r}; "
+    assert problems.remarks == [where + "2 tensors that the network has not are ignored, as criterion.weight."]
 
 
 @pytest.mark.parametrize("ema", ["state_dict_ema", "model_ema"])
@@ -109,7 +112,7 @@ def test_weights_of_training_go_before_their_moving_average_and_it_is_said(ema, 
     problems = Problems()
     (loaded,) = audit.load(lambda: tiny_net(0), tmp_path / "a.pt", problems).values()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
-    assert problems.remarks == [f"a.pt: its weights in 'network' are taken, not those in {ema!r}."]
+    assert problems.remarks == [f"a.pt: weights of 'network', not of {ema!r}."]
 
 
 class Hostile:
@@ -168,7 +171,7 @@ def test_no_network_at_all_is_an_error_with_the_reasons(tmp_path):
 
 
 def test_networks_by_name(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="torchvision has no classifier 'resnet19'"):
+    with pytest.raises(ValueError, match=r"torchvision has no classifier 'resnet19' \(near it: .*resnet18.*timm:NAME"):
         audit.builder("resnet19")
     with pytest.raises(ValueError, match="no classifier 'fcn_resnet50'"):
         audit.builder("fcn_resnet50")
@@ -179,9 +182,101 @@ def test_networks_by_name(tmp_path, monkeypatch):
     build = audit.builder("squeezenet1_1")
     with torch.random.fork_rng():
         assert audit.builder("mine_for_audit:build")().out_features == 3
-        save_file(build(num_classes=7).state_dict(), tmp_path / "seven.safetensors")
+        save_file(build(7).state_dict(), tmp_path / "seven.safetensors")
     (model,) = audit.load(build, str(tmp_path / "*.safetensors"), Problems()).values()
-    assert model.num_classes == 7
+    assert model.num_classes == 7 and build.size == (224, 224)
+    assert build.mean == [0.485, 0.456, 0.406] and audit.builder("inception_v3").size == (299, 299)
+
+
+def test_the_number_of_classes_is_that_of_the_weights_whatever_the_factory_calls_it(tmp_path):
+    def build(n_classes=3, width=4):
+        return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.Linear(4, n_classes))
+
+    with torch.random.fork_rng():
+        torch.save(build(5).state_dict(), tmp_path / "five.pt")
+        torch.save(build(3, 6).state_dict(), tmp_path / "wide.pt")
+    problems = Problems()
+    (model,) = audit.load(build, tmp_path, problems).values()
+    assert model[2].out_features == 5 and "wide.pt is left out" in problems[0] and "another architecture" in problems[0]
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "test_maxvit", "test_resnet"])
+def test_a_model_of_timm(name, tmp_path):
+    build = audit.builder(f"timm:{name}")
+    assert build.size == (160, 160) and len(build.mean) == len(build.std) == 3 and build.source == "timm's"
+    with torch.random.fork_rng():
+        save_file(build(7).state_dict(), tmp_path / "seven.safetensors")
+    (model,) = audit.load(build, tmp_path, Problems()).values()
+    assert model(torch.zeros(1, 3, 160, 160)).shape == (1, 7)
+
+
+def test_names_that_timm_has_not():
+    with pytest.raises(ValueError, match=r"timm has no classifier 'resnet19' \(near it: .*resnet18"):
+        audit.builder("timm:resnet19")
+    with pytest.raises(ValueError, match="timm: Invalid pretrained tag"):
+        audit.builder("timm:resnet18.nobody")
+    assert audit.builder("timm:vit_tiny_patch16_224.augreg_in21k").mean == (0.5, 0.5, 0.5)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"timm is not installed; pip install '\.\[zoo\]'"):
+        audit.builder("timm:resnet18")
+
+
+def saved_by_transformers(folder, seed=0, processor=None, labels=5):
+    """A small Swin as ``save_pretrained`` and a trainer leave it."""
+    import transformers
+
+    options = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+    with seeded(seed):
+        config = transformers.SwinConfig(window_size=4, num_labels=labels, **options)
+        model = transformers.AutoModelForImageClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    torch.save({"state": {}}, folder / "optimizer.pt")
+    if processor is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    return model
+
+
+def test_a_folder_that_transformers_has_saved(tmp_path):
+    said = {"size": {"height": 32, "width": 48}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    model = saved_by_transformers(tmp_path / "a", 1, said)
+    saved_by_transformers(tmp_path / "b", 2, labels=6)
+    build, problems = audit.builder(f"hf:{tmp_path / 'a'}"), Problems()
+    assert (build.size, build.mean, build.std) == ((32, 48), [0.5] * 3, [0.25] * 3)
+    (loaded,) = audit.load(build, build.weights, problems).values()
+    assert problems == [] and problems.remarks == [], "what a trainer keeps is no checkpoint"
+    x = batch(2, 32)[0]
+    torch.testing.assert_close(loaded(x).logits, model(x).logits)
+    both = audit.load(build, [tmp_path / "a", tmp_path / "b"], problems)
+    assert both.names == ["a/model.safetensors", "b/model.safetensors"]
+    assert both["b/model.safetensors"](x).logits.shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "said,size,mean,std",
+    [
+        ({"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": 32}, (32, 32), 0.0, 1.0),
+        ({"size": 32, "image_mean": [127.5] * 3, "image_std": [51] * 3, "do_rescale": False}, (32, 32), 0.5, 0.2),
+        ({"image_mean": [1] * 3, "image_std": [1] * 3, "rescale_factor": 2 / 255}, None, 0.5, 0.5),
+        ({"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_normalize": False}, None, 0.0, 1.0),
+    ],
+)
+def test_what_a_processor_does_to_pixels_is_a_mean_and_a_deviation(said, size, mean, std, tmp_path):
+    saved_by_transformers(tmp_path, processor=said)
+    build = audit.builder(f"hf:{tmp_path}")
+    assert build.size == size and build.mean == pytest.approx([mean] * 3) and build.std == pytest.approx([std] * 3)
+
+
+def test_folders_that_hold_no_classifier(tmp_path):
+    with pytest.raises(ValueError, match="holds no config.json; hf: names a folder that save_pretrained has written"):
+        audit.builder(f"hf:{tmp_path}")
+    for content in ("{}", "no json", json.dumps({"model_type": "bert"})):
+        (tmp_path / "config.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ValueError, match="no image classifier can be made of .*: ") as caught:
+            audit.builder(f"hf:{tmp_path}")
+        assert "\n" not in str(caught.value)
 
 
 def test_networks_that_do_not_take_the_pictures_are_left_out():
@@ -430,6 +525,34 @@ def test_words_on_noise():
     assert len(copies) == 1 and "cannot be told" in copies[0] and "average" not in copies[0]
 
 
+def test_words_on_what_to_do_next():
+    e, members = Estimate, 8
+    noise = {"deaf": heard(0.5, 0.7, (0.4, 0.6)), "edges": heard(3, 4), "few": heard(1.5, 1.6), "more": heard(0.3, 0.4)}
+    noise |= {"open": heard(0.6, 0.9), "single": heard(3, 4), "untold": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN)}
+    last = dict.fromkeys(noise, e(0.2, 0.1, 0.3)) | {"edges": e(0.9, 0.8, 1.0)}
+    control: dict = dict.fromkeys(noise, e(0.5, 0.4, 0.6))
+    said = dict(line.split(": ", 1) for line in sentences.of_next(noise, last, control, members, 2))
+    assert said == {
+        "Do not read the maps of deaf": "the networks share no more than maps that were moved about at random.",
+        "Do not read the maps of edges": "a network with random weights would show much the same.",
+        "few": "read the mean map of all 8 networks, whose SNR is above 2; a single map is noisier.",
+        "more": "the mean map of the 8 networks stays below an SNR of 2; train 17 more at least, and average all.",
+        "open": "average all 8 networks; that may reach an SNR of 2 or not, 12 would.",
+        "single": "a single map will do, its SNR is above 2 already.",
+    }
+    (one,) = sentences.of_next({"few": noise["few"]}, last, control, 8, 2, copies=True)
+    assert one.startswith("Train the network again from two other seeds")
+    (two,) = sentences.of_next({"untold": noise["untold"]}, last, control, 2, 2)
+    assert two.startswith("Train a third network")
+    assert list(sentences.of_next({}, {}, {}, 3, 2)) == []
+
+
+def test_words_on_classes():
+    assert sentences.counted([3, 3, 1]) == "class 3 of 2, class 1 of 1"
+    assert sentences.counted([1, 0, 1], ("cat", "dog")) == "dog of 2, cat of 1"
+    assert sentences.counted(range(7), most=2) == "class 0 of 1, class 1 of 1, and 5 more"
+
+
 def test_words_on_random_weights():
     e, one = Estimate, {"m": Estimate(0.5, 0.4, 0.6)}
     endings = {
@@ -490,8 +613,8 @@ def test_an_audit_from_the_command_line(mine, capsys):
     assert call("--targets", "folders") == 0
     said = capsys.readouterr().out
     page = (mine / "out" / "report" / "audit.html").read_text()
-    problems = said.partition("\n\n")[0].splitlines()
-    assert problems[0] == "What could not be done"
+    advice, problems = (block.splitlines() for block in said.split("\n\n")[:2])
+    assert advice[0] == "What to do next" and len(advice) > 1 and problems[0] == "What could not be done"
     assert len(problems) == 6  # two checkpoints, a picture, an unknown method, two folders for ten outputs
     for sentence in [line for line in said.splitlines() if line.startswith("- ")]:
         assert html.escape(sentence[2:], quote=False) in page
@@ -499,11 +622,11 @@ def test_an_audit_from_the_command_line(mine, capsys):
         assert word in said
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"} and "http" not in page
     assert page.count("<img") == 4 and all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', page))
-    assert page.index("What could not be done") < page.index("<h2")
+    assert page.index("What to do next") < page.index("What could not be done") < page.index("<h2")
     assert "3 networks: seed-0.safetensors" in said and "Three networks rarely rank anything" in said
     assert said.endswith(f"report: {mine / 'out' / 'report' / 'audit.html'}\n")
     assert str(mine) not in page, "no path of the user's machine"
-    assert "the classes explained are the networks' joint predictions" in said, "two folders are not ten classes"
+    assert "explained are the networks' joint predictions: class " in said, "two folders are not ten classes"
     for code in ("import ", "sentences.of_noise", "Predict first", "On your own"):
         assert code not in page
     numbers = json.loads((mine / "out" / "09_snr.json").read_text())["numbers"]["SNR debiased"]

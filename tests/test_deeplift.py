@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from saliency_lib import attribution
+from saliency_lib.attribution.deeplift import ELEMENTWISE
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import seeded
 
@@ -206,3 +207,52 @@ def test_a_network_may_change_tensors_in_place():
 def test_an_image_that_is_its_own_reference_gives_zero():
     net, (x, y) = lively(tiny_net()), batch(2)
     assert attribution.deeplift(net, x[:1], y[:1], baseline=x[0]).abs().max() == 0
+
+
+class Plain(nn.Sequential):
+    """A small network with a non-linearity of one's own."""
+
+    def __init__(self, activation, dtype=torch.float32):
+        with seeded(0):
+            first, last = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+        super().__init__(first, activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+        self.eval().to(dtype)
+
+
+@pytest.mark.parametrize("kind", ELEMENTWISE)
+def test_every_activation_has_a_rule_that_adds_up(kind):
+    net, (x, y) = Plain(kind()), batch(3)
+    torch.testing.assert_close(
+        attribution.deeplift(net, x, y).flatten(1).sum(1), sums(net, x, y, 0 * x[:1]), rtol=1e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.Hardswish, nn.ReLU6])
+def test_activations_that_work_in_place_give_the_maps_of_those_that_do_not(kind):
+    changing, (x, y) = Plain(kind(inplace=True)), batch(3)
+    torch.testing.assert_close(attribution.deeplift(changing, x, y), attribution.deeplift(Plain(kind()), x, y))
+    assert changing[1].inplace
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.GELU, nn.SiLU])
+@pytest.mark.parametrize("way", ["bfloat16", "float16", "autocast"])
+def test_half_precision_changes_no_more_of_a_map_than_rounding_does(kind, way):
+    whole, (x, y) = Plain(kind()), batch(3)
+    if way == "autocast":
+        half, given = Plain(kind()), x
+        half.forward = lambda images: torch.autocast("cpu", torch.bfloat16)(nn.Sequential.forward)(half, images)
+    else:
+        half, given = Plain(kind(), getattr(torch, way)), x.to(getattr(torch, way))
+    found, exact = attribution.deeplift(half, given, y), attribution.deeplift(whole, x, y)
+    assert found.dtype == torch.float32
+    assert (found - exact).norm() < 0.03 * exact.norm()
+
+
+def test_a_missed_non_linearity_is_found_in_half_precision_too():
+    class Functional(Plain):
+        def forward(self, x):
+            return self[4](F.gelu(4 * self[0](x)).mean((2, 3)))
+
+    net, (x, y) = Functional(nn.ReLU(), torch.bfloat16), batch(3)
+    with pytest.raises(ValueError, match="does not add up"):
+        attribution.deeplift(net, x.bfloat16(), y)

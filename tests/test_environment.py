@@ -20,7 +20,7 @@ def declared():
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    found = map(Requirement, project["dependencies"] + extras["cluster"] + extras["test"])
+    found = map(Requirement, project["dependencies"] + extras["cluster"] + extras["zoo"] + extras["test"])
     return {r.name: r.specifier for r in found if r.name != project["name"]}, project
 
 

@@ -75,8 +75,6 @@ OUTPUTS = {
 @pytest.mark.parametrize("kind", list(OUTPUTS))
 @pytest.mark.parametrize("name", list(METHODS))
 def test_logits_are_found_in_what_a_network_gives(name, kind):
-    if kind == "autocast" and name in ("deeplift", "deeplift_shap"):
-        pytest.skip("its lines hold in float32")
     net, plain = Own(OUTPUTS[kind]), attribute(name, body(), X[:2], Y[:2])
     said = {"tuple": "a tuple; the first entry is", "mapping": "a dict; its logits are"}.get(kind)
     with pytest.warns(match=f"Own gives {said} taken for the logits") if said else nullcontext():

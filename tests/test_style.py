@@ -47,6 +47,9 @@ def test_a_file_is_short_documented_and_plain(path):
             assert node.func.id not in ("print", "eval"), f"line {node.lineno}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             assert node.func.attr != "cuda", f"line {node.lineno}"
+            if node.func.attr in ("read_text", "write_text"):
+                told = any(keyword.arg == "encoding" for keyword in node.keywords)
+                assert told, f"line {node.lineno}: text is UTF-8 whatever the locale"
     for node in tree.body:
         public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
         assert not public or ast.get_docstring(node), f"{node.name} has no docstring"

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,16 @@ class Grid:
         return torch.cat([out[:, : self.skipped], places.flatten(1, 2)], 1) if self.kind == "tokens" else places.clone()
 
 
+def first_of(out: Any) -> Any:
+    """The tensor in a layer's output: itself, or the first entry of several, as transformers' blocks give them."""
+    return out[0] if isinstance(out, (tuple, list)) and out else out
+
+
+def with_first(out: Any, tensor: Tensor) -> Any:
+    """A layer's output with another tensor in that place."""
+    return type(out)([tensor, *out[1:]]) if isinstance(out, (tuple, list)) else tensor
+
+
 def grid_of(out: Tensor, images: Tensor) -> Grid | None:
     """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
 
@@ -61,7 +72,7 @@ def grid_of(out: Tensor, images: Tensor) -> Grid | None:
         ways = (off(b, c), Grid("maps", (b, c))), (off(a, b), Grid("last", (a, b)))
         least, grid = min(ways, key=lambda way: way[0])
         return grid if least <= LIKE else None
-    if out.ndim != 3:
+    if out.ndim != 3 or out.shape[2] == 1:
         return None
     ways = []
     for skipped in range(min(MOST, out.shape[1] - 2) + 1):

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.grids import Grid, grid_of
+from saliency_lib.attribution.grids import Grid, first_of, grid_of, with_first
 from saliency_lib.attribution.stages import stages as stages
 from saliency_lib.hooks import hooked
 
@@ -48,9 +49,10 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
 
     def note(_module, _inputs, out) -> None:
         calls.append(1)
-        grid = grid_of(out, images[0]) if isinstance(out, Tensor) else None
+        value = first_of(out)
+        grid = grid_of(value, images[0]) if isinstance(value, Tensor) else None
         if grid is None:
-            what = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(out).__name__
             raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w), nor a grid of tokens, but {what}")
         grids[:] = [grid]
 
@@ -84,9 +86,9 @@ def explained(model: nn.Module, layer: str | None, x: Tensor) -> Iterator[list[T
     values: list[Tensor] = []
     with used(model, layer) as grids:
 
-        def keep(_module, _inputs, out: Tensor) -> Tensor:
-            values[:] = [grids[0].maps(out)]
-            return grids[0].output(values[0], out)
+        def keep(_module, _inputs, out: Any) -> Any:
+            values[:] = [grids[0].maps(first_of(out))]
+            return with_first(out, grids[0].output(values[0], first_of(out)))
 
         with hooked([find(model, layer)], keep):
             yield values

@@ -1,12 +1,13 @@
 """Which layers close a stage, found by one pass: the last output of each resolution on the way to the prediction."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.grids import Grid, grid_of
+from saliency_lib.attribution.grids import Grid, first_of, grid_of
 from saliency_lib.hooks import bare, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
@@ -14,8 +15,9 @@ from saliency_lib.runtime.seeds import seeded
 SIDES = (224, 256, 299, 384, 512, 128, 96, 64, 32, 28, 16, 8)  # of the pictures that are tried, of usual sizes first
 POOLS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
-    nn.Flatten,
+    nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten,
 )  # fmt: skip
+PASSING = (nn.Identity, nn.Dropout)  # which hand on what they are given
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm2d)
 
 
@@ -66,31 +68,39 @@ def _traced(model: nn.Module) -> list[str]:
     for images in _inputs(model):
         values: list[_Value] = []
         before: list[int] = []  # how many values there were when each convolution gave its own
+        ends: set[str] = set()  # modules that give tokens of no place alone
         try:
             with (
                 torch.enable_grad(),
                 seeded(0),
-                hooked(looked_at.modules(), _noting(looked_at, images, values, before)),
+                hooked(looked_at.modules(), _noting(looked_at, images, values, before, ends)),
             ):
                 logits = of_output(looked_at(images.requires_grad_().clone()))
         except (RuntimeError, ValueError, AssertionError, IndexError):
             continue
         if isinstance(logits, Tensor) and logits.ndim == 2:
             _mark(values, logits)
-            return _closing(looked_at, values, before)
+            return _closing(looked_at, values, before, ends)
     return []
 
 
-def _noting(model: nn.Module, images: Tensor, values: list[_Value], before: list[int]):
+def _noting(model: nn.Module, images: Tensor, values: list[_Value], before: list[int], ends: set[str]):
     names = {module: name for name, module in model.named_modules()}
 
     def note(module: nn.Module, _inputs, out) -> None:
+        out = first_of(out)
         if module is model or not isinstance(out, Tensor) or not out.requires_grad or len(out) != len(images):
             return
-        if (grid := grid_of(out, images)) is None:
+        grid = grid_of(out, images)
+        tokens = {value.tensor.shape[1] for value in values if value.grid.kind == "tokens"}
+        if grid is None or (out.ndim == 4 and grid.shape[0] == grid.shape[1] in tokens):  # the latter is attention
+            if out.ndim == 3:
+                ends.add(names[module])
             return
         if not values or values[-1].tensor is not out:
             values.append(_Value(out, grid))
+        elif isinstance(module, PASSING):
+            return
         values[-1].names.append(names[module])
         if isinstance(module, nn.Conv2d):
             before.append(len(values) - 1)
@@ -109,12 +119,18 @@ def _mark(values: list[_Value], logits: Tensor) -> None:
             value.reached = bool(value.grid.maps(gradient).any())
 
 
-def _closing(model: nn.Module, values: list[_Value], before: list[int]) -> list[str]:
+def _closing(model: nn.Module, values: list[_Value], before: list[int], ends: set[str]) -> list[str]:
     """The last usable value of each resolution, or before each convolution where there is one resolution only."""
+    times = Counter(name for value in values for name in value.names)
+    for value in values:  # what is called repeatedly is no place of its own
+        value.names = [name for name in value.names if times[name] == 1]
     pooled = {id(v) for v in values if any(isinstance(model.get_submodule(name), POOLS) for name in v.names)}
-    usable = [v for v in values if v.reached and id(v) not in pooled]
+    reached = [v for v in values if v.reached and v.names]
+    usable = [v for v in reached if id(v) not in pooled]
     wide = [v for v in usable if min(v.grid.shape) > 1] or usable
     wide = [v for v in wide if not _only_norms(model, v)]
+    ends = ends | {name for v in values if not v.reached for name in v.names}
+    wide = wide and _before_block(wide, reached, ends)
     found: dict[tuple[int, int], str] = {}
     for value in wide:  # what closes a block goes before what is inside the next one, but at the end the last counts
         name, known = _named(value, values), found.get(value.grid.shape)
@@ -126,10 +142,33 @@ def _closing(model: nn.Module, values: list[_Value], before: list[int]) -> list[
     return [found[shape] for shape in sorted(found, key=lambda shape: -shape[0] * shape[1])]
 
 
+def _before_block(wide: list[_Value], reached: list[_Value], ends: set[str]) -> list[_Value]:
+    """The values up to the last, or to what comes before its block where nothing of the last goes out of it.
+
+    So it is in a network that predicts from its class token: in its last block, places are keys and values only.
+    """
+    last = wide[-1]
+    parts = last.names[0].split(".")
+    blocks = [".".join(parts[:k]) for k in range(len(parts) - 1, 0, -1)]  # from the inside
+    inside = next((k for k, block in enumerate(blocks) if block in ends), len(blocks))
+    goes_on = any(_within(v, block) for block in blocks[inside:][:1] for v in reached[reached.index(last) + 1 :])
+    for alike in (lambda v: v.grid == last.grid, lambda v: v.grid.shape == last.grid.shape):
+        for block in () if goes_on else blocks[inside:]:
+            beside = [v for v in wide[:-1] if alike(v) and _within(v, block.rpartition(".")[0])]
+            if beside := [v for v in beside if not _within(v, block)]:
+                return _before_block(wide[: wide.index(beside[-1]) + 1], reached, ends)
+    return wide
+
+
+def _within(value: _Value, block: str) -> bool:
+    """Whether a module in the block, or the block itself, gave the value; all lie in the model itself, ``""``."""
+    return not block or f"{value.names[0]}.".startswith(f"{block}.")
+
+
 def _only_norms(model: nn.Module, value: _Value) -> bool:
     """Whether nothing but a normalisation, a dropout or a change of layout gave the value."""
     modules = [model.get_submodule(name) for name in value.names]
-    kinds = (*NORMS, nn.Dropout, nn.Identity)
+    kinds = (*NORMS, *PASSING)
     return all(isinstance(m, kinds) or type(m).__name__.startswith(("Permute", "LayerNorm")) for m in modules)
 
 

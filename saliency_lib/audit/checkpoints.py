@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+PLAIN = "the file itself"
 COUNT = "num_batches_tracked"
 AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
 # What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
@@ -79,7 +80,7 @@ class Found:
         return averaged, len(self.rest), len(self.where) + len(self.prefix)
 
     def __str__(self) -> str:
-        place = repr(self.where) if self.where else "the file itself"
+        place = repr(self.where) if self.where else PLAIN
         return f"{place}, names after {self.prefix!r}" if self.prefix else place
 
 
@@ -97,6 +98,24 @@ def weights_for(content: Any, model: nn.Module) -> list[Found]:
                 rest = [name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
                 found.append(Found(where, prefix, state, rest))
     return sorted(found, key=Found.rank)
+
+
+def said_of(choices: list[Found]) -> str:
+    """Which of the weights are taken, the first, and what is left aside; nothing of a file that holds them alone."""
+    first, others = choices[0], " or ".join(map(str, choices[1:]))
+    said = [f"weights of {first}{f', not of {others}' if others else ''}"] if str(first) != PLAIN or others else []
+    if rest := [name for name in first.rest if not any(c.prefix and name.startswith(c.prefix) for c in choices)]:
+        said.append(f"{len(rest)} tensors that the network has not are ignored, as {rest[0]}")
+    return "; ".join(said)
+
+
+def other_classes(state: dict[str, Tensor], model: nn.Module) -> int | None:
+    """The number of classes of weights that differ from the network's in their first side alone; None if they do not,
+    or in more."""
+    own = model.state_dict()
+    pairs = [(state[name].shape, own[name].shape) for name in own if state[name].shape != own[name].shape]
+    heads = {theirs[0] if theirs and ours and theirs[1:] == ours[1:] else None for theirs, ours in pairs}
+    return heads.pop() if len(heads) == 1 else None
 
 
 def differing(content: Any, model: nn.Module) -> str:

@@ -1,22 +1,18 @@
 """Networks from checkpoints; what cannot be loaded is named and left out, and no code of a checkpoint is run."""
 
 import glob
-import importlib
-import inspect
 import os
 import statistics
-import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import get_model, list_models
 
-from saliency_lib.audit.checkpoints import content, differing, weights_for
+from saliency_lib.audit.checkpoints import differing, other_classes, said_of, weights_for
+from saliency_lib.audit.saved import is_saved
 from saliency_lib.audit.sentences import Problems
+from saliency_lib.audit.zoo import Builder, of_factory
 from saliency_lib.ensembles.files import digest
 from saliency_lib.hooks import copied
 from saliency_lib.inference import how_read, logits, of_output
@@ -28,43 +24,17 @@ USUAL_NOISE = 0.1
 ONE_OUTPUT = "The networks have one output; the side of zero that it is on is explained, 0 below and 1 above."
 
 
-def builder(model: str) -> Callable[..., nn.Module]:
-    """A function that gives a network with fresh weights, by ``"package.module:factory"`` or the name of one of
-    torchvision's classifiers; ValueError for a name that is none, or a factory that cannot be imported."""
-    module, colon, name = model.partition(":")
-    if not colon:
-        if model not in list_models(torchvision.models):
-            raise ValueError(f"torchvision has no classifier {model!r}; name one of its own, or package.module:factory")
-        return partial(get_model, model, weights=None)
-    given, sys.argv = sys.argv, [module]  # a module may read the command line, which is not its own
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        here = f"call from the folder that {module!r} lies in"
-        raise ValueError(f"{model!r} cannot be imported ({error}); {here}") from error
-    except SystemExit as error:
-        raise ValueError(
-            f"{module!r} ends the program when it is imported (status {error.code}); put what reads the command line "
-            "under if __name__ == '__main__':"
-        ) from error
-    finally:
-        sys.argv = given
-
-
-def _loaded(build: Callable[..., nn.Module], path: Path) -> tuple[nn.Module, str]:
-    """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have,
-    where ``build`` takes ``num_classes``."""
-    held, said = content(path), []
+def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
+    """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have."""
     with seeded(0):  # the first weights are replaced, but drawn
-        model = build()
+        held, model = build.read(path), build()
         if not model.state_dict():
             raise ValueError("the network that is built for it has no weights")
         if not (choices := weights_for(held, model)):
             raise ValueError(differing(held, model))
-        state, own = choices[0].state, model.state_dict()
-        last = next(reversed(own))  # weight or bias of the logits
-        if len(state[last]) != len(own[last]) and "num_classes" in _options(build):
-            model = build(num_classes=len(state[last]))
+        state = choices[0].state
+        if classes := other_classes(state, model):
+            model = build(classes)
     own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     if names := [name for name in own if own[name] != tuple(state[name].shape)]:
         example = f"{names[0]} is {tuple(state[names[0]].shape)} in place of {own[names[0]]}"
@@ -72,36 +42,27 @@ def _loaded(build: Callable[..., nn.Module], path: Path) -> tuple[nn.Module, str
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
     model.load_state_dict(state)
-    if len(choices) > 1:
-        said.append(f"its weights in {choices[0]} are taken, not those in {' or '.join(map(str, choices[1:]))}")
-    if rest := [name for name in choices[0].rest if not any(c.prefix and name.startswith(c.prefix) for c in choices)]:
-        said.append(f"{len(rest)} tensors that the network has not are ignored, as {rest[0]}")
-    return model.eval(), "; ".join(said)
-
-
-def _options(build: Callable[..., nn.Module]) -> set[str]:
-    """Names of what a factory can be called with; torchvision's all take ``num_classes``."""
-    if getattr(build, "func", None) is get_model:
-        return {"num_classes"}
-    try:
-        return set(inspect.signature(build).parameters)
-    except (TypeError, ValueError):
-        return set()
+    return model.eval(), said_of(choices)
 
 
 def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> list[Path]:
     """Files of names, globs or folders, sorted; a pattern without any becomes a problem."""
     files: set[Path] = set()
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
-        name = os.path.expanduser(pattern)
-        if os.path.isdir(name):
-            found = [path for path in Path(name).rglob("*") if path.suffix in CHECKPOINTS]
-        else:  # a name may hold brackets that mean nothing
-            found = [Path(name)] if os.path.exists(name) else list(map(Path, glob.glob(name, recursive=True)))
+        name = os.path.expanduser(pattern)  # which may hold brackets that mean nothing
+        named = [Path(name)] if os.path.exists(name) else list(map(Path, glob.glob(name, recursive=True)))
+        found = [file for path in named for file in (_within(path) if path.is_dir() else [path])]
         if not found:
             problems.append(f"no checkpoint matches {str(pattern)!r}; look at the folder, and quote patterns with *")
-        files.update(path for path in found if path.is_file())
+        files.update(found)
     return sorted(files)
+
+
+def _within(folder: Path) -> list[Path]:
+    """A folder's checkpoints; where transformers has saved a network, its weights without the trainer's state."""
+    found = [path for path in folder.rglob("*") if path.suffix in CHECKPOINTS]
+    theirs = {path.parent for path in found if is_saved(path)}
+    return [path for path in found if path.parent not in theirs or is_saved(path)]
 
 
 class Networks(dict[str, nn.Module]):
@@ -114,19 +75,20 @@ class Networks(dict[str, nn.Module]):
 
 
 def load(
-    build: Callable[..., nn.Module],
+    build: Builder | Callable[..., nn.Module],
     checkpoints: str | Path | Sequence[str | Path],
     problems: Problems,
     device: str = "cpu",
 ) -> Networks:
-    """Networks in eval mode by the names of their checkpoints: files, globs or folders; one ``build()`` each.
+    """Networks in eval mode by the names of their checkpoints: files, globs or folders; one ``build()`` each, of
+    as many classes as the weights have, where it can be asked for them.
 
     A checkpoint may hold more than weights, and these under any prefix that all of the network's names have. A file
     that cannot be read, is of another architecture, holds values that are not finite, or the same weights as one before
     it, is left out and named in ``problems``. ValueError with all problems if none is left.
     """
-    files = _files(checkpoints, problems)
-    networks, seen = Networks(), {}
+    files, build = _files(checkpoints, problems), build if isinstance(build, Builder) else of_factory(build)
+    networks, seen, remarks = Networks(), {}, {}
     root = os.path.commonpath([path.parent for path in files]) if files else ""
     for path in files:
         name = os.path.relpath(path, root)
@@ -135,10 +97,10 @@ def load(
             if (same := seen.setdefault(digest(model.state_dict()), name)) != name:
                 raise ValueError(f"it holds the same weights as {same}")
             networks[name] = model.to(device)
-            if said:
-                problems.remarks.append(f"{name}: {said}.")
+            remarks.setdefault(said, []).append(name)
     if not networks:
         raise ValueError("no network could be loaded: " + "; ".join(problems))
+    problems.remarks += [f"{', '.join(names)}: {said}." for said, names in remarks.items() if said]
     return networks
 
 

@@ -1,7 +1,8 @@
 """An audit's numbers in plain words: what can be said, and what cannot."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from itertools import permutations
@@ -99,6 +100,61 @@ def _ranking(estimates: dict[str, Estimate], networks: int) -> str:
     if apart := "; ".join(f"{a} above {b}" for a, b in ranked(estimates)):
         return f"Intervals that do not overlap: {apart}. No other two methods are ranked.{caution}"
     return f"The {len(estimates)} methods are not ranked, since all intervals overlap.{caution}"
+
+
+def counted(targets: Iterable[int], names: Sequence[str] = (), most: int = 5) -> str:
+    """Classes and how many pictures each explains, the frequent ones first; by name where classes have one."""
+    counts = Counter(targets).most_common()
+    said = [f"{names[k] if names else f'class {k}'} of {n}" for k, n in counts[:most]]
+    return ", ".join(said) + (f", and {len(counts) - most} more" if len(counts) > most else "")
+
+
+def of_next(
+    noise: dict[str, Signal],
+    last: dict[str, Estimate],
+    control: dict[str, Estimate | None],
+    members: int,
+    goal: float,
+    copies: bool = False,
+) -> Iterator[str]:
+    """What to do: which methods' maps not to read, over how many networks to average the others, what to train.
+
+    ``noise``, ``members``, ``goal`` and ``copies`` are as for :func:`of_noise`, ``last`` and ``control`` as for
+    :func:`of_random`.
+    """
+    refused: dict[str, list[str]] = {}
+    for name, s in noise.items():
+        trained, broken = control.get(name), last.get(name)
+        if trained and broken and finite(trained) and finite(broken) and broken.low > trained.high:
+            refused.setdefault("a network with random weights would show much the same", []).append(name)
+        elif finite(s.debiased) and not s.shown:
+            what = "copies" if copies else "networks"
+            refused.setdefault(f"the {what} share no more than maps that were moved about at random", []).append(name)
+    for why, names in refused.items():
+        yield f"Do not read the maps of {', '.join(names)}: {why}."
+    if copies:
+        yield "Train the network again from two other seeds at least: one network cannot tell its own from the data's."
+        return
+    if members == 2:
+        yield "Train a third network: two give no intervals, so that no method can be trusted or ruled out."
+        return
+    for name, s in noise.items():
+        if s.shown and not any(name in names for names in refused.values()):
+            yield f"{name}: {_to_average(s.debiased, members, goal)}"
+
+
+def _to_average(single: Estimate, members: int, goal: float) -> str:
+    """What to average for an SNR of ``goal``, given that of a single map and so many networks."""
+    least, most = (snr.members_needed(value, goal) if value > 0 else math.inf for value in (single.high, single.low))
+    if most <= 1:
+        return f"a single map will do, its SNR is above {goal:g} already."
+    if most <= members:
+        return f"read the mean map of all {members} networks, whose SNR is above {goal:g}; a single map is noisier."
+    if least > members:
+        wanted = f"train {least - members} more at least, and average all"
+        return f"the mean map of the {members} networks stays below an SNR of {goal:g}; {wanted}."
+    sure = f"{most} would" if math.isfinite(most) else "how many would cannot be told from these"
+    return f"average all {members} networks; that may reach an SNR of {goal:g} or not, {sure}."
 
 
 def of_agreement(found: dict[str, Agreement], copies: bool = False) -> Iterator[str]:

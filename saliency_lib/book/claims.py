@@ -52,7 +52,7 @@ class Quantity:
 
 def all_claims() -> dict[str, dict[str, str]]:
     """``data/published/claims.csv`` by id."""
-    with (PROJECT / "data" / "published" / "claims.csv").open(newline="") as file:
+    with (PROJECT / "data" / "published" / "claims.csv").open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
@@ -122,6 +122,6 @@ def verdicts(folder: Path) -> dict[str, dict]:
     """Verdicts in the figures' JSON of one profile, in the order of claims.csv; each has the id of its ``figure``."""
     found = {}
     for path in sorted(folder.glob("*.json")):
-        for verdict in json.loads(path.read_text()).get("verdicts", []):
+        for verdict in json.loads(path.read_text(encoding="utf-8")).get("verdicts", []):
             found[verdict["claim"]] = verdict | {"figure": path.stem}
     return {claim: found[claim] for claim in all_claims() if claim in found}

@@ -38,7 +38,7 @@ def compare(committed: Path, regenerated: Path) -> tuple[list[str], int]:
         if not (committed / path.name).exists():
             lines.append(f"{path.stem}: no committed numbers to compare with")
             continue
-        old, new = (json.loads((folder / path.name).read_text()) for folder in (committed, regenerated))
+        old, new = (json.loads((folder / path.name).read_text(encoding="utf-8")) for folder in (committed, regenerated))
         before, after = flatten(old["numbers"]), flatten(new["numbers"])
         for name in sorted(set(before) | set(after)):
             count += 1

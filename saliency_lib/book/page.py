@@ -39,4 +39,4 @@ def write(executed: Path, title: str, page: Path) -> None:
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(book)
     with atomic(page) as temporary:
-        temporary.write_text(HEAD.replace("{title}", escape(title)) + body + "</body>\n</html>\n")
+        temporary.write_text(HEAD.replace("{title}", escape(title)) + body + "</body>\n</html>\n", encoding="utf-8")

@@ -96,13 +96,13 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
     tables = sorted((PROJECT / "data" / "published").glob("*.csv"))
     files = [Path(__file__).with_name("style.mplstyle"), PROJECT / "requirements.lock", *tables]
-    return code.digest(told, *(path.read_text() for path in files))
+    return code.digest(told, *(path.read_text(encoding="utf-8") for path in files))
 
 
 def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
     """The earlier result if nothing has changed since and all that it made is still there; else None."""
     try:
-        old = json.loads(_stamp(folder, notebook).read_text())
+        old = json.loads(_stamp(folder, notebook).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     figures = figures_root() / parameters["profile"]
@@ -147,7 +147,7 @@ def execute(
         if kernel:
             stamp = {"fingerprint": sources, "root": str(figures_root()), "figures": made, "seconds": seconds}
             with atomic(_stamp(folder, notebook)) as temporary:
-                temporary.write_text(json.dumps(stamp))
+                temporary.write_text(json.dumps(stamp), encoding="utf-8")
         return Result(notebook, "executed", seconds, made)
 
 

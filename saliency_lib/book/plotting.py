@@ -158,7 +158,8 @@ def save_figure(
     with atomic(png) as temporary:
         figure.savefig(temporary, format="png")
     with atomic(text) as temporary:
-        temporary.write_text(json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        text = json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
 

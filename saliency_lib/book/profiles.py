@@ -40,7 +40,7 @@ def read_notebook(name: str) -> "nbformat.NotebookNode":
 
 def content(name: str) -> dict:
     """A notebook as its file has it, read without Jupyter: a cell's source is a list of lines."""
-    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())
+    return json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
 
 
 def parameters(name: str) -> dict:
@@ -98,7 +98,7 @@ def value_of(word: str):
 def _read(profile: str) -> dict[str, dict]:
     path = NOTEBOOKS / "profiles" / f"{profile}.yaml"
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):

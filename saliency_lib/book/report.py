@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    result = pipeline.execute(NOTEBOOK, values, out / "notebook", force=True, source=source, cwd=Path.cwd())
+    options = {"force": True, "bar": sys.stderr.isatty(), "source": source, "cwd": Path.cwd()}
+    result = pipeline.execute(NOTEBOOK, values, out / "notebook", **options)
     if result.status == "failed":
         say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
         return 1

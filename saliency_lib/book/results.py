@@ -48,7 +48,7 @@ FOUND = {
 
 def figures(folder: Path) -> list[dict]:
     """What the figures of one profile say, in the order of the notebooks."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
 def title(notebook: str) -> str:
@@ -157,7 +157,7 @@ def filled(text: str, folder: Path = QUICK) -> str:
 
 def stale() -> list[Path]:
     """Pages that are not as :func:`publish` would leave them."""
-    return [path for path in PAGES if filled(path.read_text()) != path.read_text()]
+    return [path for path in PAGES if filled(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
 
 
 def publish() -> list[Path]:
@@ -165,7 +165,7 @@ def publish() -> list[Path]:
     written = stale()
     for path in written:
         with atomic(path) as temporary:
-            temporary.write_text(filled(path.read_text()))
+            temporary.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
     return written
 
 

@@ -19,7 +19,7 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
     rest = f"As far as it got: {executed}; its output: {log}"
     options = {"kernel_name": "python3", "log_output": False, "extra_arguments": ["--log-level=CRITICAL"]}
     try:
-        with log.open("w") as output:
+        with log.open("w", encoding="utf-8") as output:
             options |= {"cwd": str(cwd), "progress_bar": bar, "stdout_file": output, "stderr_file": output}
             papermill.execute_notebook(source, executed, parameters, **options)
     except PapermillExecutionError as error:
@@ -33,7 +33,7 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
 def in_process(notebook: str, parameters: dict, log: Path) -> str:
     """Run a notebook's code in this process, its output into ``log``; what went wrong, or nothing."""
     try:
-        with log.open("w") as output, redirect_stdout(output):
+        with log.open("w", encoding="utf-8") as output, redirect_stdout(output):
             run(notebook, parameters)
     except Exception as error:
         return f"{notebook} failed with {type(error).__name__}: {error}\n\n{format_exc()}\nIts output: {log}"

@@ -29,6 +29,8 @@ notebooks/*
 :caption: About
 results
 teaching
+networks
+speed
 scaling
 architecture
 api
@@ -116,12 +118,13 @@ def stage(source: Path, executed: Path, figures: Path, *, solutions: bool) -> No
         (source / "teaching.md").unlink()
         contents = contents.replace("teaching\n", "")
     for path in source.glob("*.md"):
-        text = results.filled(path.read_text(), figures).replace("figures/quick/", f"figures/{figures.name}/")
+        text = results.filled(path.read_text(encoding="utf-8"), figures)
+        text = text.replace("figures/quick/", f"figures/{figures.name}/")
         if not solutions:
             text = "".join(line for line in text.splitlines(True) if "teaching.md" not in line)
         for there, here in {"../": "", "docs/": "", **PAGES}.items():
             text = text.replace(f"]({there}", f"]({here}")
-        path.write_text(text + contents * (path.name == "index.md"))
+        path.write_text(text + contents * (path.name == "index.md"), encoding="utf-8")
     (source / "notebooks").mkdir()
     for name in profiles.notebooks():
         book = nbformat.read(executed / f"{name}.ipynb", as_version=4)

@@ -126,6 +126,6 @@ def write_manifest(spec: EnsembleSpec, folder: Path) -> None:
     path = folder / "manifest.json"
     text = json.dumps({"spec": asdict(spec), "version": VERSION, "members": found}, indent=1) + "\n"
     with suppress(OSError):
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             with atomic(path) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")

@@ -44,7 +44,7 @@ def of_script(source: str) -> str:
     while waiting:
         path = waiting.pop()
         if path not in trees:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             trees[path] = tree(text)
             waiting += _imported(text)
     return digest(tree(source), *(trees[path] for path in sorted(trees)))
