@@ -440,6 +440,8 @@ def test_with_all_weights_redrawn_maps_are_as_like_as_those_of_random_networks()
     assert np.array_equal(found, again)
     others = similarity.of_pairs(snr.member_maps("input_gradient", nets, images, targets), structure.MEASURE)
     assert found[:, -1].mean() == pytest.approx(np.nanmean(others), abs=0.1), "networks that were never trained"
+    few, some = audit.against_random("input_gradient", nets, images, targets, runs=4, n_layers=2)
+    assert few == [names[0], names[-1]] and np.array_equal(some, found[:, [0, -1]])
     draws = audit.against_random("input_gradient", nets[:2], images, targets, runs=4)[1]
     assert len(draws) == 4 and len(set(draws[:, -1])) == 4, "draws of their own"
 

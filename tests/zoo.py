@@ -28,7 +28,7 @@ FEW = {  # options that leave little to compute
 }  # fmt: skip
 SHORT = {  # sentences of refusal, and how the table says them
     "has none in use": "no ReLU module", "are functions called in forward": "ReLUs that are no modules",
-    "does not add up": "does not add up",
+    "does not add up": "does not add up", "has no convolutional stage": "no layer to explain",
 }  # fmt: skip
 TORCHVISION = list_models(torchvision.models)
 # Of every family of timm, a file of its models, the smallest member; none above 35 million parameters.
@@ -41,7 +41,7 @@ TIMM = (
     "gcvit_xxtiny", "ghostnet_050", "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "sam2_hiera_tiny",
     "hrnet_w18_small", "iformer_t", "inception_next_atto", "inception_v3", "lcnetv2_small", "levit_128s",
     "lowformer_b0", "mambaout_femto", "maxvit_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224",
-    "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nextvit_small", "nf_regnet_b0",
+    "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0",
     "pit_ti_224", "pvt_v2_b0", "rdnet_tiny", "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50",
     "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "legacy_seresnet18", "sequencer2d_s",
     "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224",

@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_lib import similarity
+from saliency_lib import randomization, similarity
 from saliency_lib.attribution import attribute
 from saliency_lib.downsampling import strided_convs
 from saliency_lib.hooks import hooked
 from saliency_lib.inference import of_output
 from saliency_lib.quality import checkerboard_power
-from saliency_lib.randomization import cascading, own_initialiser, truncated_normal
 from saliency_lib.runtime.seeds import LAYERS, derive
 
 MEASURE = "absolute rank correlation"
@@ -20,9 +19,9 @@ MEASURE = "absolute rank correlation"
 
 def _draw(module: nn.Module) -> None:
     try:
-        own_initialiser(module)
+        randomization.own_initialiser(module)
     except ValueError:
-        truncated_normal(module)
+        randomization.truncated_normal(module)
 
 
 def against_random(
@@ -32,12 +31,14 @@ def against_random(
     targets: Tensor,
     *,
     runs: int = 4,
+    n_layers: int | None = None,
     seed: int = 0,
 ) -> tuple[list[str], np.ndarray]:
     """Likeness of maps to the trained network's as its layers are redrawn from the logits down (Adebayo et al. 2018).
 
     Every run is a network of its own with draws of its own; of fewer than three networks, the first with new draws.
-    Modules without an initialiser of their own are drawn from a truncated normal distribution.
+    Modules without an initialiser of their own are drawn from a truncated normal distribution. Maps are compared after
+    every layer, or after ``n_layers`` of them, evenly spread, the last among them.
 
     Returns
     -------
@@ -47,9 +48,12 @@ def against_random(
         (runs, layers), rank correlation of absolute values, mean over images.
     """
     rows = []
+    last = len(randomization.layers(networks[0], images)) - 1
+    compared = set(np.linspace(last, 0, n_layers or last + 1).round().astype(int))
     for run, model in enumerate(networks[:runs] if len(networks) > 2 else [networks[0]] * runs):
         own, row = attribute(method, model, images, targets, seed), {}
-        for name, broken in cascading(model, derive(seed, LAYERS, run), images, draw=_draw):
+        steps = randomization.cascading(model, derive(seed, LAYERS, run), images, draw=_draw)
+        for name, broken in (step for k, step in enumerate(steps) if k in compared):
             maps = attribute(method, broken, images, targets, seed)
             row[name] = similarity.compare(own, maps, [MEASURE])[MEASURE].mean()
         rows.append(row)

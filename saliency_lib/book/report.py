@@ -42,8 +42,9 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    options = {"force": True, "bar": sys.stderr.isatty(), "source": source, "cwd": Path.cwd()}
-    result = pipeline.execute(NOTEBOOK, values, out / "notebook", **options)
+    result = pipeline.execute(
+        NOTEBOOK, values, out / "notebook", force=True, bar=sys.stderr.isatty(), source=source, cwd=Path.cwd()
+    )
     if result.status == "failed":
         say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
         return 1
