@@ -550,9 +550,9 @@ def test_words_on_what_to_do_next():
 
 
 def test_words_on_classes():
-    assert sentences.counted([3, 3, 1]) == "class 3 of 2, class 1 of 1"
-    assert sentences.counted([1, 0, 1], ("cat", "dog")) == "dog of 2, cat of 1"
-    assert sentences.counted(range(7), most=2) == "class 0 of 1, class 1 of 1, and 5 more"
+    assert sentences.counted([3, 3, 1]) == "class 3 (2), class 1 (1)"
+    assert sentences.counted([1, 0, 1], ("cat", "dog")) == "dog (2), cat (1)"
+    assert sentences.counted(range(7), most=2) == "class 0 (1), class 1 (1), and 5 more"
 
 
 def test_words_on_random_weights():

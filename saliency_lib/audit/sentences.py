@@ -103,9 +103,9 @@ def _ranking(estimates: dict[str, Estimate], networks: int) -> str:
 
 
 def counted(targets: Iterable[int], names: Sequence[str] = (), most: int = 5) -> str:
-    """Classes and how many pictures each explains, the frequent ones first; by name where classes have one."""
+    """Classes, by name where they have one, and how many pictures each is explained on, the frequent ones first."""
     counts = Counter(targets).most_common()
-    said = [f"{names[k] if names else f'class {k}'} of {n}" for k, n in counts[:most]]
+    said = [f"{names[k] if names else f'class {k}'} ({n})" for k, n in counts[:most]]
     return ", ".join(said) + (f", and {len(counts) - most} more" if len(counts) > most else "")
 
 
