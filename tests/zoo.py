@@ -26,6 +26,7 @@ FEW = {  # options that leave little to compute
     "smoothgrad": {"n_samples": 2}, "vargrad": {"n_samples": 2}, "smoothgrad_ig": {"n_samples": 1, "n_steps": 2},
     "integrated_gradients": {"n_steps": 2}, "gradient_shap": {"n_samples": 2},
 }  # fmt: skip
+CONSTANT = "the same everywhere with these weights"
 SHORT = {  # sentences of refusal, and how the table says them
     "has none in use": "no ReLU module", "are functions called in forward": "ReLUs that are no modules",
     "does not add up": "does not add up", "has no convolutional stage": "no layer to explain",
@@ -127,15 +128,14 @@ def pictures(build: Builder, n: int = 1) -> torch.Tensor:
 
 
 def attempt(name: str, net: nn.Module, x: torch.Tensor) -> str:
-    """Nothing if the method gives a map, or the sentence that refuses; any other exception is raised."""
+    """Nothing if the method gives a map, or the sentence that refuses; any other exception is an error."""
     options = {"references": torch.zeros_like(x)} if name == "deeplift_shap" else FEW.get(name, {})
     try:
         maps = METHODS[name].function(net, x, torch.zeros(len(x), dtype=torch.long), **options)
     except ValueError as error:
         return str(error)
     assert maps.shape == (len(x), maps.shape[1], *x.shape[2:]) and maps.isfinite().all(), name
-    assert maps.std() > 0 or name == "guided_gradcam", f"{name}: a mask may be zero everywhere, a map may not"
-    return ""
+    return "" if maps.std() > 0 or name == "guided_gradcam" else CONSTANT  # whose mask may be zero everywhere
 
 
 def grid(net: nn.Module, name: str, x: torch.Tensor) -> tuple[int, int]:

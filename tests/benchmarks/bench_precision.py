@@ -37,7 +37,7 @@ def automatic(monkeypatch):
 def trained(bfloat16: bool, dataset: str, model: str, n_train: int | None, epochs: int) -> tuple[list, float]:
     """Members and the seconds that their training took, one process a core."""
     recipe = Recipe(epochs=epochs, batch_size=64, device="cpu", bfloat16=bfloat16)
-    spec = EnsembleSpec(dataset, model, MEMBERS, recipe, n_train=sized(n_train, 64))
+    spec = EnsembleSpec(dataset, model, MEMBERS, recipe, n_train=sized(n_train, 64), n_val=sized(None, 64))
     members = ensembles.get(spec, "processes")
     return [members[k] for k in range(MEMBERS)], members.seconds
 
