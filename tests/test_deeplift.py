@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from saliency_lib import attribution
-from saliency_lib.attribution.deeplift import ELEMENTWISE
+from saliency_lib.attribution.deeplift import ELEMENTWISE, _below
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import seeded
 
@@ -217,6 +217,15 @@ class Plain(nn.Sequential):
             first, last = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
         super().__init__(first, activation, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
         self.eval().to(dtype)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 4, 6), (2, 8, 5, 5)])
+def test_small_differences_are_found_wherever_they_are(shape):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for limit in (0.0, 0.1, 0.5, 2.0):
+        found = torch.zeros(shape, dtype=torch.bool)
+        found[_below(values, limit)] = True
+        assert torch.equal(found, values < limit)
 
 
 @pytest.mark.parametrize("kind", ELEMENTWISE)

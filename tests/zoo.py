@@ -26,7 +26,6 @@ FEW = {  # options that leave little to compute
     "smoothgrad": {"n_samples": 2}, "vargrad": {"n_samples": 2}, "smoothgrad_ig": {"n_samples": 1, "n_steps": 2},
     "integrated_gradients": {"n_steps": 2}, "gradient_shap": {"n_samples": 2},
 }  # fmt: skip
-CONSTANT = "the same everywhere with these weights"
 SHORT = {  # sentences of refusal, and how the table says them
     "has none in use": "no ReLU module", "are functions called in forward": "ReLUs that are no modules",
     "does not add up": "does not add up", "has no convolutional stage": "no layer to explain",
@@ -42,7 +41,7 @@ TIMM = (
     "gcvit_xxtiny", "ghostnet_050", "hardcorenas_b", "hgnetv2_b0", "hiera_tiny_224", "sam2_hiera_tiny",
     "hrnet_w18_small", "iformer_t", "inception_next_atto", "inception_v3", "lcnetv2_small", "levit_128s",
     "lowformer_b0", "mambaout_femto", "maxvit_pico_rw_256", "poolformerv2_s12", "gmlp_ti16_224",
-    "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nf_regnet_b0",
+    "mobilenetv3_small_050", "mobilevit_xxs", "mvitv2_tiny", "nest_tiny", "nextvit_small", "nf_regnet_b0",
     "pit_ti_224", "pvt_v2_b0", "rdnet_tiny", "regnetx_002", "repghostnet_050", "repvit_m1", "res2next50",
     "resnest14d", "resnet10t", "resnetv2_18", "rexnet_100", "selecsls42", "legacy_seresnet18", "sequencer2d_s",
     "shvit_s1", "skresnet18", "starnet_s050", "swiftformer_xs", "swin_tiny_patch4_window7_224",
@@ -100,22 +99,24 @@ class Row(NamedTuple):
 def made(build: Builder) -> nn.Module:
     """A network with random weights, whose gradients are no smaller than a trained one's.
 
-    Scales and heads may be zero at first, convolutions so small that nothing is left of a gradient, and logits so large
-    that nothing is left of a probability's.
+    Scales and heads may be zero at first; batch normalisation knows nothing of its inputs, so that little may be left
+    of a gradient; and logits may be so large that nothing is left of a probability's.
     """
     with seeded(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is slow to initialise
         net = build().eval()
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
         for name, p in net.named_parameters():
             if p.ndim == 1 and name.endswith("weight"):
                 p.data.uniform_(0.5, 1.5)
             elif p.ndim <= 1 or p.std() == 0:
                 p.data = p.data + 0.1 * torch.randn(p.shape)
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train().momentum = None  # the mean of what it has seen
+        with torch.no_grad():
+            net(pictures(build, 4))
     with torch.no_grad():
-        logits = of_output(net(pictures(build)))
+        logits = of_output(net.eval()(pictures(build)))
         sized = (m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and len(m.weight) == logits.shape[1])
         for p in list(sized)[-1].parameters():
             p /= logits.std()
@@ -134,8 +135,10 @@ def attempt(name: str, net: nn.Module, x: torch.Tensor) -> str:
         maps = METHODS[name].function(net, x, torch.zeros(len(x), dtype=torch.long), **options)
     except ValueError as error:
         return str(error)
-    assert maps.shape == (len(x), maps.shape[1], *x.shape[2:]) and maps.isfinite().all(), name
-    return "" if maps.std() > 0 or name == "guided_gradcam" else CONSTANT  # whose mask may be zero everywhere
+    assert maps.shape == (len(x), maps.shape[1], *x.shape[2:]), name
+    if not maps.isfinite().all():
+        return "infinite with these weights"
+    return "" if maps.std() > 0 or name == "guided_gradcam" else "zero with these weights"  # a mask may be zero
 
 
 def grid(net: nn.Module, name: str, x: torch.Tensor) -> tuple[int, int]:
