@@ -59,8 +59,9 @@ def _inputs(model: nn.Module) -> Iterator[Tensor]:
     like = next(model.parameters(), torch.empty(0))
     if convolution is None:
         return
-    for side in SIDES:
-        yield torch.randn(2, convolution.in_channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
+    for channels in dict.fromkeys((convolution.in_channels, 3, 1)):  # what comes before it may add some
+        for side in SIDES:
+            yield torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def _traced(model: nn.Module) -> list[str]:

@@ -125,7 +125,8 @@ def _of_torchvision(name: str) -> Builder:
     names = list_models(torchvision.models)
     if name not in names:
         raise _unknown("torchvision", name, names)
-    made_for = get_model_weights(name).DEFAULT.transforms()
+    weights = [one.transforms() for one in get_model_weights(name)]
+    made_for = min(weights, key=lambda w: w.crop_size)  # some are of a fine-tuning at a size that it does not take
     (side,) = made_for.crop_size
     make = partial(get_model, name, weights=None)
     return Builder(make, "num_classes", (side, side), made_for.mean, made_for.std, "torchvision's")
