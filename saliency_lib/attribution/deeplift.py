@@ -73,13 +73,16 @@ def _below(values: Tensor, limit: float) -> tuple[Tensor, ...]:
 def _of_pool(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
     """Of a window's difference, what raises the maximum goes to the image's largest pixel, the rest to the reference's
     largest (as in the authors' code); windows may overlap."""
-    x0 = x0.expand_as(x)
-    (out, places), (out0, places0) = _largest(module, x), _largest(module, x0)
+    out, places = _largest(module, x)
+    out0, places0 = (part.expand_as(out) for part in _largest(module, x0))
     top = torch.maximum(out, out0)
     up, down = top - out0, out - top
-    up.div_((out - _at(x0, places)).masked_fill_(up == 0, 1.0))
+    up.div_((out - _at(x0.expand_as(x), places)).masked_fill_(up == 0, 1.0))
     down.div_((_at(x, places0) - out0).masked_fill_(down == 0, 1.0))
-    return _back(module, x, grad * up) + _back(module, x0, grad * down)
+    back = x.new_zeros(x.shape).flatten(2)  # each place may be the largest of several windows
+    for share, where in ((up, places), (down, places0)):
+        back.scatter_add_(2, where.flatten(2), share.mul_(grad).flatten(2))
+    return back.view(x.shape)
 
 
 def _back(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
