@@ -533,9 +533,10 @@ def test_words_on_what_to_do_next():
     noise |= {"open": heard(0.6, 0.9), "single": heard(3, 4), "untold": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN)}
     last = dict.fromkeys(noise, e(0.2, 0.1, 0.3)) | {"edges": e(0.9, 0.8, 1.0)}
     control: dict = dict.fromkeys(noise, e(0.5, 0.4, 0.6))
+    unshown = "the networks are not shown to share more"
     said = dict(line.split(": ", 1) for line in sentences.of_next(noise, last, control, members, 2))
     assert said == {
-        "Do not read the maps of deaf": "the networks share no more than maps that were moved about at random.",
+        "Do not read the maps of deaf": f"{unshown} than maps that were moved about at random.",
         "Do not read the maps of edges": "a network with random weights would show much the same.",
         "few": "read the mean map of all 8 networks, whose SNR is above 2; a single map is noisier.",
         "more": "the mean map of the 8 networks stays below an SNR of 2; train 17 more at least, and average all.",

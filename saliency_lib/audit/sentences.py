@@ -129,7 +129,8 @@ def of_next(
             refused.setdefault("a network with random weights would show much the same", []).append(name)
         elif finite(s.debiased) and not s.shown:
             what = "copies" if copies else "networks"
-            refused.setdefault(f"the {what} share no more than maps that were moved about at random", []).append(name)
+            why = f"the {what} are not shown to share more than maps that were moved about at random"
+            refused.setdefault(why, []).append(name)
     for why, names in refused.items():
         yield f"Do not read the maps of {', '.join(names)}: {why}."
     if copies:
