@@ -2,7 +2,7 @@
 # One door: sets up the environment on first use, then runs everything. ./run_all.sh --help lists the commands.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-need_gb=7 # of disk, for the environment
+need_gb=8 # of disk, for the environment
 # Linux: reuse the memory of large tensors in place of handing it back and asking for it again at every step.
 export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-33554432} MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}
 

@@ -64,7 +64,7 @@ def test_a_full_disk_gets_a_sentence(checkout):
     (tools / "df").unlink()
     script(tools / "df", "echo head; echo disk 100 90 2097152 90% /")
     done = call(root, tools, "setup")
-    assert done.returncode == 1 and "has 2 GB free, the environment needs 7 GB" in done.stderr
+    assert done.returncode == 1 and "has 2 GB free, the environment needs 8 GB" in done.stderr
 
 
 def test_a_registry_out_of_reach_gets_a_sentence_and_the_next_call_goes_on(checkout):
