@@ -27,9 +27,10 @@ FEW = {  # options that leave little to compute
     "integrated_gradients": {"n_steps": 2}, "gradient_shap": {"n_samples": 2},
 }  # fmt: skip
 SHORT = {  # sentences of refusal, and how the table says them
-    "has none in use": "no ReLU module", "are functions called in forward": "ReLUs that are no modules",
-    "does not add up": "does not add up", "has no convolutional stage": "no layer to explain",
+    "has none in use": "no ReLU", "are functions called in forward": "ReLU function", "does not add up": "no sum",
+    "has no convolutional stage": "no layer",
 }  # fmt: skip
+BOTH = {"deeplift, deeplift_shap": "deeplift\\*", "guided_backprop, guided_gradcam": "guided\\*"}
 TORCHVISION = list_models(torchvision.models)
 # Of every family of timm, a file of its models, the smallest member; none above 35 million parameters.
 TIMM = (
@@ -74,8 +75,9 @@ What every method that needs gradients ({methods}) makes of networks with random
 torchvision, the smallest of {families} families of timm, and small ones of transformers. A map counts if it is finite,
 of the picture's size and not constant; whatever gives none is refused in a sentence, whose short form stands in the
 last column. GradCAM explains the layer that is named, whose output has the grid that stands beside it; `layer=` chooses
-another. DeepLIFT and guided backpropagation change what non-linearities do, so that these must be modules;
-DeepLIFT also refuses whatever its maps do not add up for, as products of features, softmax and layer normalisation.
+another. DeepLIFT and guided backpropagation change what non-linearities do, so that these must be modules (*no ReLU*,
+*ReLU function*); DeepLIFT also refuses whatever its maps do not add up for (*no sum*), as products of features, softmax
+and layer normalisation. The star stands for both methods of that name.
 
 `python tests/zoo.py` writes this page; a test holds some of its rows against the library, `--all` more of them.
 
@@ -166,7 +168,8 @@ def row(network: str, build: Builder) -> Row:
         if sentence:
             short = next((words for part, words in SHORT.items() if part in sentence), sentence)
             refused.setdefault(short, []).append(name)
-    why = "; ".join(f"{', '.join(names)}: {short}" for short, names in refused.items())
+    words = {short: ", ".join(names) for short, names in refused.items()}
+    why = "; ".join(f"{BOTH.get(names, names)}: {short}" for short, names in words.items())
     count = sum(p.numel() for p in net.parameters())
     digits = count / 1e6
     return Row(

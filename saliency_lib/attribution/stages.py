@@ -12,7 +12,7 @@ from saliency_lib.hooks import bare, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
 
-SIDES = (224, 256, 299, 384, 512, 128, 96, 64, 32, 28, 16, 8)  # of the pictures that are tried, of usual sizes first
+SIDES = (224, 256, 299, 384, 160, 192, 240, 288, 320, 448, 512, 128, 96, 64, 32, 28, 16, 8)  # tried, usual ones first
 POOLS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
     nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten,
