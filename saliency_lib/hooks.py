@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
-SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384)  # of the pictures that are tried where none is given
+# Sides of the pictures that are tried where none is given, usual and small ones first.
+SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384, 160, 192, 240, 288, 320, 448, 512, 8)
 
 
 def device_of(model: nn.Module, images: Tensor) -> torch.device:
@@ -75,6 +76,12 @@ def bare(model: nn.Module) -> nn.Module:
     return model
 
 
+def channels_of(model: nn.Module) -> list[int]:
+    """Of the pictures that the model may take, the likeliest first; none for a model without convolutions."""
+    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    return list(dict.fromkeys((convolution.in_channels, 3, 1))) if convolution else []  # some are added on the way
+
+
 def probe(model: nn.Module) -> Tensor:
     """A blank batch of one that the model takes, where its weights are; found by trying.
 
@@ -83,9 +90,8 @@ def probe(model: nn.Module) -> Tensor:
     ValueError
         If none of the usual sizes will do.
     """
-    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     linear = next((m for m in model.modules() if isinstance(m, nn.Linear)), None)
-    shapes: list[tuple[int, ...]] = [(1, convolution.in_channels, side, side) for side in SIDES] if convolution else []
+    shapes: list[tuple[int, ...]] = [(1, c, side, side) for c in channels_of(model) for side in SIDES]
     shapes += [(1, linear.in_features)] if linear else []
     like = next((p for p in model.parameters()), torch.empty(0))
     for shape in shapes:

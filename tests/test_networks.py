@@ -1,6 +1,7 @@
 """Networks as people have them: forward passes of their own, other outputs, blocks that are no maps, any classifier."""
 
 import copy
+from collections import namedtuple
 from contextlib import nullcontext
 
 import pytest
@@ -207,6 +208,35 @@ def test_tokens_of_no_place_come_first(skipped, side):
     assert torch.equal(grid.maps(out)[:, :, 0, 0], out[:, skipped])
     assert torch.equal(grid.maps(out)[:, :, -1, -1], out[:, -1])
     assert grids.grid_of(torch.zeros(2, 10), torch.zeros(2, 3, *side)) is None
+
+
+Pair = namedtuple("Pair", "maps rest")
+
+
+@pytest.mark.parametrize("kind", [tuple, list, Pair._make])
+def test_a_layer_may_give_several_things_of_which_the_first_is_explained(kind):
+    class Several(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = body()[:2]
+
+        def forward(self, x):
+            return kind([self.body(x), x])
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features, self.head = Several(), body()[2:]
+
+        def forward(self, x):
+            maps, rest = self.features(x)
+            assert rest is not maps
+            return self.head(maps)
+
+    net, plain = Whole().eval(), body()
+    for method in (attribution.gradcam, attribution.input_gradient):
+        torch.testing.assert_close(method(net, X, Y, layer="features"), method(plain, X, Y, layer="1"))
+    assert layers.stages(net)[-1] == "features"
 
 
 def test_stages_that_hold_modules_are_no_names():

@@ -64,5 +64,5 @@ def test_an_audit_from_end_to_end(name, tmp_path, monkeypatch, capsys):
     assert cli.main(["audit", *words]) == 0
     said = capsys.readouterr().out
     assert "3 networks: seed-0/model.safetensors, seed-1" in said and "left out" not in said
-    assert "GradCAM explains the layer" in said and "the folder's" if name.startswith("hf:") else "timm's" in said
+    assert "GradCAM explains the layer" in said and f", {zoo.builder(name).source}." in said
     assert said.count("random weights leave a likeness of") == 3 and "What to do next" in said

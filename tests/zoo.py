@@ -6,6 +6,7 @@ A row needs a pass or two of every method, with few samples, on one picture of n
 import sys
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,6 +179,7 @@ def row(network: str, build: Builder) -> Row:
     )  # fmt: skip
 
 
+@cache
 def builders() -> dict[str, Builder]:
     """Of every network in the table, by the names that ``--model`` takes, or would for a folder."""
     named = {name: builder(name) for name in [*TORCHVISION, *(f"timm:{name}" for name in TIMM)]}

@@ -52,6 +52,8 @@ def first_of(out: Any) -> Any:
 
 def with_first(out: Any, tensor: Tensor) -> Any:
     """A layer's output with another tensor in that place."""
+    if hasattr(out, "_fields"):
+        return out._replace(**{out._fields[0]: tensor})
     return type(out)([tensor, *out[1:]]) if isinstance(out, (tuple, list)) else tensor
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.attribution.grids import Grid, first_of, grid_of
-from saliency_lib.hooks import bare, hooked, known
+from saliency_lib.hooks import SIDES, bare, channels_of, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
 
-SIDES = (224, 256, 299, 384, 160, 192, 240, 288, 320, 448, 512, 128, 96, 64, 32, 28, 16, 8)  # tried, usual ones first
+LARGE_FIRST = sorted(SIDES, key=lambda side: (side < 224, abs(side - 224)))  # small ones leave one resolution
 POOLS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
     nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten,
@@ -55,12 +55,9 @@ def stages(model: nn.Module) -> list[str]:
 def _inputs(model: nn.Module) -> Iterator[Tensor]:
     """Two pictures that the model may take, drawn always alike: blank ones may leave every ReLU at zero, and two tell
     what is of a picture from what is of a window of it."""
-    convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     like = next(model.parameters(), torch.empty(0))
-    if convolution is None:
-        return
-    for channels in dict.fromkeys((convolution.in_channels, 3, 1)):  # what comes before it may add some
-        for side in SIDES:
+    for channels in channels_of(model):
+        for side in LARGE_FIRST:
             yield torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
 
 
@@ -138,8 +135,8 @@ def _closing(model: nn.Module, values: list[_Value], before: list[int], ends: se
         if known is None or value is wide[-1] or name.count(".") <= known.count("."):
             found[value.grid.shape] = name
     if len(found) == 1:
-        ends = [next((v for v in reversed(values[:k]) if v in wide), None) for k in before[1:]]
-        return list(dict.fromkeys([*(_named(v, values) for v in ends if v), *found.values()]))
+        last = [next((v for v in reversed(values[:k]) if v in wide), None) for k in before[1:]]
+        return list(dict.fromkeys([*(_named(v, values) for v in last if v), *found.values()]))
     return [found[shape] for shape in sorted(found, key=lambda shape: -shape[0] * shape[1])]
 
 

@@ -60,7 +60,7 @@ def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> l
 
 def _within(folder: Path) -> list[Path]:
     """A folder's checkpoints; where transformers has saved a network, its weights without the trainer's state."""
-    found = [path for path in folder.rglob("*") if path.suffix in CHECKPOINTS]
+    found = [path for path in folder.rglob("*") if path.suffix in CHECKPOINTS and path.is_file()]
     theirs = {path.parent for path in found if is_saved(path)}
     return [path for path in found if path.parent not in theirs or is_saved(path)]
 

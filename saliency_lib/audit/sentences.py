@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from itertools import permutations
+from itertools import chain, permutations
 
 from saliency_lib import snr
 from saliency_lib.audit.agreement import Agreement, Signal
@@ -140,7 +140,7 @@ def of_next(
         yield "Train a third network: two give no intervals, so that no method can be trusted or ruled out."
         return
     for name, s in noise.items():
-        if s.shown and not any(name in names for names in refused.values()):
+        if s.shown and name not in chain(*refused.values()):
             yield f"{name}: {_to_average(s.debiased, members, goal)}"
 
 

@@ -154,10 +154,10 @@ def save_figure(
         "series": series or {},
         "provenance": run.provenance(),
     }
-    png, text = run.folder / f"{name}.png", run.folder / f"{name}.json"
+    png, numbers_file = run.folder / f"{name}.png", run.folder / f"{name}.json"
     with atomic(png) as temporary:
         figure.savefig(temporary, format="png")
-    with atomic(text) as temporary:
+    with atomic(numbers_file) as temporary:
         text = json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     plt.close(figure)
