@@ -102,10 +102,9 @@ def check(arguments: argparse.Namespace) -> int:
     os.environ |= {"SALIENCY_FIGURES": str(fresh), "SALIENCY_RESULTS": str(fresh / "results")}
     if not _executed(arguments, fresh / "notebooks"):
         return 1
-    moved, count = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
-    for line in [*moved, f"{count} numbers compared, {len(moved)} differences"]:
-        say(line)
-    return 1 if moved else 0
+    found = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
+    say("\n".join([*found.figures, *found.verdicts, str(found)]))
+    return 0 if found.passes else 1
 
 
 def _executed(arguments: argparse.Namespace, build: Path) -> str:

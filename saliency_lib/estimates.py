@@ -10,12 +10,60 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 
-class Estimate(NamedTuple):
-    """A value and the bounds of its 95 % interval, in the unit of the value."""
-
+class _Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+class Estimate(_Interval):
+    """A value and the bounds of its 95 % interval, in the unit of the value; unpacks as these three.
+
+    ``df`` are the degrees of freedom behind the interval, infinite where it is normal or resampled; ``n`` counts the
+    networks, images or whatever it is over, 0 where that is not known.
+    """
+
+    df: float
+    n: int
+
+    def __new__(cls, value: float, low: float, high: float, df: float = math.inf, n: int = 0) -> "Estimate":
+        self = tuple.__new__(cls, (float(value), float(low), float(high)))
+        self.df, self.n = float(df), int(n)
+        return self
+
+    @property
+    def bounded(self) -> bool:
+        """Whether value and interval are finite."""
+        return all(map(math.isfinite, self))
+
+    def map(self, function: Callable[[float], float]) -> "Estimate":
+        """A monotone function of it, with the function's own interval; unbounded stays so."""
+        ends = sorted((function(self.low), function(self.high))) if self.bounded else (-math.inf, math.inf)
+        return Estimate(function(self.value), ends[0], ends[1], self.df, self.n)
+
+    def outside(self, low: float = -math.inf, high: float = math.inf) -> float:
+        """Two-sided p value of a truth at the nearest end of [low, high]: below 0.05 if the interval lies outside; 1 if
+        the value lies inside, or has no interval."""
+        if not self.bounded or low <= self.value <= high:
+            return 1.0
+        if self.value > high:
+            return two_sided(self.value - high, self.value - self.low, self.df)
+        return two_sided(low - self.value, self.high - self.value, self.df)
+
+    def in_full(self) -> dict[str, float]:
+        """Value and bounds by name, and ``df`` and ``n`` where they are known."""
+        more = {"df": self.df} if math.isfinite(self.df) else {}
+        return self._asdict() | more | ({"n": self.n} if self.n else {})
+
+    def needed(self, low: float = -math.inf, high: float = math.inf) -> int | None:
+        """How many of what it is over would put the interval to one side of both bounds if the value stays, by the law
+        of 1 / sqrt(n); None where that is not known."""
+        bounds = [bound for bound in (low, high) if math.isfinite(bound)]
+        if not self.bounded or not self.n or not bounds or self.value in bounds:
+            return None
+        halves = [self.high - self.value if b > self.value else self.value - self.low for b in bounds]
+        share = max(half / abs(bound - self.value) for half, bound in zip(halves, bounds))
+        return math.ceil(self.n * share**2)
 
     def __str__(self) -> str:
         if np.isinf([self.low, self.high]).all():
@@ -23,7 +71,18 @@ class Estimate(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-UNKNOWN = Estimate(float("nan"), float("-inf"), float("inf"))
+UNKNOWN = Estimate(math.nan, -math.inf, math.inf)
+
+
+def two_sided(distance: float, half: float, df: float = math.inf) -> float:
+    """p value of a distance where 95 % of chance lies within ``half``: Student's t, or normal for infinite ``df``."""
+    law = stats.t(df) if math.isfinite(df) else stats.norm()
+    return float(2 * law.sf(law.ppf(0.975) * distance / half)) if half > 0 else float(distance == 0)
+
+
+def exact(value: float) -> Estimate:
+    """What chance has no part in."""
+    return Estimate(value, value, value)
 
 
 def jackknife(full: float, left_out: ArrayLike, sizes: ArrayLike) -> Estimate:
@@ -47,13 +106,13 @@ def jackknife(full: float, left_out: ArrayLike, sizes: ArrayLike) -> Estimate:
     left_out, sizes = np.asarray(left_out, float), np.asarray(sizes, float)
     groups = len(left_out)
     if groups < 2 or not np.isfinite([full, *left_out]).all():
-        return Estimate(float(full), float("-inf"), float("inf"))
+        return Estimate(full, -math.inf, math.inf, n=int(sizes.sum()))
     h = sizes.sum() / sizes
     corrected = groups * full - np.sum((1 - 1 / h) * left_out)
     pseudo = h * full - (h - 1) * left_out
     variance = np.mean((pseudo - corrected) ** 2 / (h - 1))
     half = stats.t.ppf(0.975, groups - 1) * np.sqrt(variance)
-    return Estimate(float(full), float(full - half), float(full + half))
+    return Estimate(full, full - half, full + half, groups - 1, int(sizes.sum()))
 
 
 T = TypeVar("T")
@@ -129,13 +188,13 @@ def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) 
     rows = rng.integers(0, n, (draws, n))
     values = [statistic(*(sample[r] for sample in samples)) for r in rows]
     low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Estimate(float(statistic(*samples)), float(low), float(high))
+    return Estimate(statistic(*samples), low, high, n=n)
 
 
 def proportion(successes: int, n: int) -> Estimate:
     """A share with its Wilson interval."""
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high))
+    return Estimate(successes / n, interval.low, interval.high, n=n)
 
 
 def student(values) -> Estimate:
@@ -151,7 +210,7 @@ def spread(values) -> Estimate:
         return UNKNOWN
     freedom, deviation = len(values) - 1, values.std(ddof=1)
     low, high = np.sqrt(freedom / stats.chi2.ppf([0.975, 0.025], freedom)) * deviation
-    return Estimate(float(deviation), float(low), float(high))
+    return Estimate(deviation, low, high, freedom, len(values))
 
 
 def ratio(above: Estimate, below: Estimate) -> Estimate:
@@ -161,18 +220,16 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
     """
     if not (above.value > 0 and below.value > 0 and np.isfinite([*above, *below]).all()):
         value = above.value / below.value if below.value else float("nan")
-        return Estimate(value, float("-inf"), float("inf"))
+        return Estimate(value, -math.inf, math.inf)
     value = above.value / below.value
     errors = [(e.high - e.low) / 2 / e.value for e in (above, below)]
     half = np.hypot(errors[0], errors[1])
-    return Estimate(float(value), float(value * np.exp(-half)), float(value * np.exp(half)))
+    return Estimate(value, value * np.exp(-half), value * np.exp(half), min(above.df, below.df), min(above.n, below.n))
 
 
 def exponential(logarithm: Estimate) -> Estimate:
     """A positive estimate from its logarithm; unbounded stays so."""
-    if not np.isfinite(logarithm).all():
-        return Estimate(float(np.exp(logarithm.value)), float("-inf"), float("inf"))
-    return Estimate(*(float(np.exp(value)) for value in logarithm))
+    return logarithm.map(lambda value: float(np.exp(value)))
 
 
 def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -155,9 +155,7 @@ def debiased_mean(p: Powers) -> float:
 
 def root(power: Estimate) -> Estimate:
     """SNR with its interval from its square, clipped at zero only now; unbounded stays so."""
-    if not all(map(math.isfinite, power)):
-        return Estimate(rooted(power.value), -math.inf, math.inf)
-    return Estimate(*(rooted(end) for end in power))
+    return power.map(rooted)
 
 
 class Measurement(Replicates[Powers]):

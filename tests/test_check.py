@@ -3,15 +3,22 @@
 import copy
 import json
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
-from saliency_lib.book.compare import compare, flatten
+from saliency_lib.book.compare import chance, compare, flatten
+from saliency_lib.book.plotting import as_json
+from saliency_lib.estimates import student
 
 BASE = {
     "numbers": {
         "snr": {"value": 0.6, "low": 0.5, "high": 0.7},
         "exact": 7.07107,
         "n": 8,
+        "few": {"value": 0.6, "low": 0.5, "high": 0.7, "df": 3},
         "open": {"value": 1.0, "low": None, "high": None},
         "nested": {"a": [{"value": 1.0, "low": 0.9, "high": 1.1}, 2]},
     },
@@ -32,30 +39,61 @@ def compared(tmp_path, change):
     "change,moved",
     [
         (lambda c: None, None),
-        (lambda c: c["numbers"]["snr"].update(value=0.85), None),  # within 2 * hypot(0.1, 0.1) = 0.283
-        (lambda c: c["numbers"]["snr"].update(value=0.9), "snr moved from 0.6"),
+        (lambda c: c["numbers"]["snr"].update(value=0.76, low=0.66, high=0.86), None),  # p = .027, three compared
+        (lambda c: c["numbers"]["snr"].update(value=0.8, low=0.7, high=0.9), "snr from 0.6"),  # p = .0056
+        (
+            lambda c: c["numbers"]["few"].update(value=0.74, low=0.64, high=0.84),
+            None,
+        ),  # p = .020
         (lambda c: c["numbers"].update(exact=7.0711), None),
-        (lambda c: c["numbers"].update(exact=7.08), "exact moved from 7.07107 to 7.08"),
-        (lambda c: c["numbers"].update(n=9), "n moved from 8 to 9"),
+        (lambda c: c["numbers"].update(exact=7.08), "exact from 7.07107 to 7.08"),
+        (lambda c: c["numbers"].update(n=9), "n from 8 to 9"),
         (lambda c: c["numbers"]["open"].update(value=99.0), None),
-        (lambda c: c["numbers"]["nested"]["a"][0].update(value=2.0), "nested.a moved"),
+        (lambda c: c["numbers"]["nested"]["a"][0].update(value=2.0, low=1.9, high=2.1), "nested.a[0] from"),
         (lambda c: c["numbers"].pop("n"), "n is gone"),
         (lambda c: c["numbers"].update(m=1), "m is new"),
-        (lambda c: c["verdicts"][0].update(verdict="cannot tell"), None),
-        (lambda c: c["verdicts"][0].update(verdict="differs"), "verdict on W01 moved from agrees to differs"),
     ],
 )
 def test_compare(tmp_path, change, moved):
-    lines, count = compared(tmp_path, change)
-    assert count >= 5
-    assert lines == [] if moved is None else len(lines) == 1 and moved in lines[0]
+    found = compared(tmp_path, change)
+    assert found.counts == {"estimates": 3, "without an interval": 1, "exact": 3} or moved[-4:] in ("gone", " new")
+    assert not found.verdicts and found.passes == (moved is None)
+    assert found.figures == [] if moved is None else len(found.figures) == 1 and moved in found.figures[0]
+
+
+@pytest.mark.parametrize("verdict,passes", [("cannot tell", True), ("identity", True), ("differs", False)])
+def test_verdicts_that_changed_are_listed_apart(tmp_path, verdict, passes):
+    found = compared(tmp_path, lambda c: c["verdicts"][0].update(verdict=verdict))
+    assert found.figures == [] and found.verdicts == [f"W01 (02_x): agrees became {verdict}"]
+    assert found.passes is passes
 
 
 def test_a_new_figure_is_reported(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "02_x.json").write_text(json.dumps(BASE))
-    assert compare(tmp_path, tmp_path / "new")[0] == ["02_x: no committed numbers to compare with"]
+    assert compare(tmp_path, tmp_path / "new").figures == ["02_x: no committed numbers to compare with"]
 
 
 def test_an_estimate_is_one_number():
-    assert set(flatten(BASE["numbers"])) == {"snr", "exact", "n", "open", "nested.a"}
+    assert set(flatten(BASE["numbers"])) == {"snr", "exact", "n", "few", "open", "nested.a[0]", "nested.a[1]"}
+
+
+@given(st.integers(3, 20), st.integers(3, 20), st.floats(0.1, 10), st.integers(0, 10**6))
+def test_the_difference_of_two_means_is_tested_as_by_welch(m, n, scale, seed):
+    rng = np.random.default_rng(seed)
+    one, other = rng.normal(size=m), rng.normal(0.5, scale, size=n)
+    ours = chance(*(as_json(student(values)) for values in (one, other)))
+    assert ours == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue, rel=1e-3, abs=1e-9)
+
+
+def test_chance_alone_moves_nothing_in_nineteen_of_twenty_runs(tmp_path):
+    rng, failed = np.random.default_rng(0), 0
+    for run in range(60):
+        for name in ("old", "new"):
+            folder = tmp_path / f"{run}" / name
+            folder.mkdir(parents=True)
+            numbers = {str(k): student(rng.normal(size=8)) for k in range(100)}
+            content = {"numbers": as_json(numbers), "verdicts": []}
+            (folder / "02_x.json").write_text(json.dumps(content))
+        failed += not compare(tmp_path / f"{run}" / "old", tmp_path / f"{run}" / "new").passes
+    assert failed <= stats.binom.ppf(0.999, 60, 0.05)

@@ -43,14 +43,9 @@ class Problems(Sentences):
             self.append(f"{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
 
 
-def finite(estimate: Estimate) -> bool:
-    """Whether the estimate has a bounded interval."""
-    return all(map(math.isfinite, estimate))
-
-
 def within(estimate: Estimate, low: float = -1.0, high: float = 1.0) -> Estimate:
     """The estimate with its interval cut off at what its value can be."""
-    return Estimate(estimate.value, max(estimate.low, low), min(estimate.high, high)) if finite(estimate) else estimate
+    return estimate.map(lambda value: min(max(value, low), high)) if estimate.bounded else estimate
 
 
 def ranked(estimates: dict[str, Estimate]) -> list[tuple[str, str]]:
@@ -64,7 +59,7 @@ def seeds_needed(estimate: Estimate, goal: float) -> str:
     def count(value: float) -> str:
         return str(snr.members_needed(value, goal)) if value > 0 and math.isfinite(value) else "no number"
 
-    if not finite(estimate):
+    if not estimate.bounded:
         return f"{count(estimate.value)} (no interval)"
     most = "any number" if estimate.low <= 0 else count(estimate.low)
     return f"{count(estimate.value)} [{count(estimate.high)}, {most}]"
@@ -80,7 +75,7 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
         )
         if copies:
             yield f"{measured} That is noise put on weights; how many seeds would be needed cannot be told from it."
-        elif not finite(s.debiased):
+        elif not s.debiased.bounded:
             yield f"{measured} Without intervals nothing can be concluded."
         elif not s.shown:
             yield f"{measured} The intervals meet, so that no message with a place in the picture is shown."
@@ -125,9 +120,9 @@ def of_next(
     refused: dict[str, list[str]] = {}
     for name, s in noise.items():
         trained, broken = control.get(name), last.get(name)
-        if trained and broken and finite(trained) and finite(broken) and broken.low > trained.high:
+        if trained and broken and trained.bounded and broken.bounded and broken.low > trained.high:
             refused.setdefault("a network with random weights would show much the same", []).append(name)
-        elif finite(s.debiased) and not s.shown:
+        elif s.debiased.bounded and not s.shown:
             what = "copies" if copies else "networks"
             why = f"the {what} are not shown to share more than maps that were moved about at random"
             refused.setdefault(why, []).append(name)
@@ -188,7 +183,7 @@ def of_random(last: dict[str, Estimate], control: dict[str, Estimate | None], ov
             yield f"{left}. Without a second network it cannot be told how much another training would keep."
             continue
         both = f"{left}, two trained networks have {trained}."
-        if not (finite(broken) and finite(trained)):
+        if not (broken.bounded and trained.bounded):
             yield f"{both} Without intervals nothing can be concluded."
         elif broken.low > trained.high:
             told = "Maps of random weights are the more alike: they show the input and the architecture"

@@ -1,14 +1,16 @@
 """The papers' claims and the verdicts that the numbers give on them.
 
-Every claim is put as one or more quantities with the range in which it holds. A quantity agrees if its 95 % interval
-lies inside the range, differs if the interval lies outside, and else cannot tell. A claim agrees if all of its
-quantities do, and differs if one of them does.
+``data/readings.csv`` puts every claim as one or more quantities with the range in which it holds. A quantity agrees if
+its 95 % interval lies inside the range, and differs if it lies outside, also after Holm's correction for all quantities
+of the claim; else it cannot tell. A claim agrees if all of its quantities do, and differs if one of them does.
 """
 
 import csv
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,30 +19,24 @@ from saliency_lib.estimates import Estimate, number
 from saliency_lib.runtime.store import PROJECT
 
 AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell", "not testable at this size"
+IDENTITY, TO_RUN = "identity", "to be run again"  # holds by construction; measured by a reading that has changed since
+FIRST, SECOND = "first", "second"  # readings of a claim; the first decides, and identities are listed as a third
 
 
 @dataclass(frozen=True)
 class Quantity:
     """Something measured, and the range [low, high] in which the claim holds.
 
-    ``over`` names what the interval is over: other ``"networks"`` (the jackknife over members), other ``"images"``, or
-    other halves or groups of the same networks.
+    ``unit`` is what the interval is over: other networks, images, scans; ``reading`` is one of ``FIRST``, ``SECOND``
+    and ``IDENTITY``.
     """
 
     name: str
     estimate: Estimate
     low: float = -math.inf
     high: float = math.inf
-    over: str = "networks"
-
-    @property
-    def verdict(self) -> str:
-        """One of ``AGREES``, ``DIFFERS`` and ``CANNOT_TELL``."""
-        if not all(map(math.isfinite, self.estimate)):
-            return CANNOT_TELL
-        if self.low <= self.estimate.low and self.estimate.high <= self.high:
-            return AGREES
-        return DIFFERS if self.estimate.high < self.low or self.high < self.estimate.low else CANNOT_TELL
+    unit: str = "networks"
+    reading: str = FIRST
 
     @property
     def holds(self) -> str:
@@ -50,10 +46,38 @@ class Quantity:
         return f"at least {self.low:.3g}" if math.isinf(self.high) else f"{self.low:.3g} to {self.high:.3g}"
 
 
+def verdicts_of(quantities: Sequence[Quantity]) -> list[str]:
+    """``AGREES``, ``DIFFERS`` or ``CANNOT_TELL`` for each; Holm's step-down test among all says which differ."""
+    p = [q.estimate.outside(q.low, q.high) for q in quantities]
+    differ, found = True, {}
+    for place, k in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        differ = differ and p[k] < 0.05 / (len(p) - place)
+        e, q = quantities[k].estimate, quantities[k]
+        inside = e.bounded and q.low <= e.low and e.high <= q.high
+        found[k] = DIFFERS if differ else AGREES if inside else CANNOT_TELL
+    return [found[k] for k in range(len(p))]
+
+
+def together(verdicts: Sequence[str]) -> str:
+    """What several verdicts are together: none of them may differ, and all must agree."""
+    return DIFFERS if DIFFERS in verdicts else AGREES if set(verdicts) == {AGREES} else CANNOT_TELL
+
+
+@cache
 def all_claims() -> dict[str, dict[str, str]]:
     """``data/published/claims.csv`` by id."""
     with (PROJECT / "data" / "published" / "claims.csv").open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
+
+
+@cache
+def all_readings() -> dict[str, dict[str, dict[str, str]]]:
+    """``data/readings.csv`` by claim and quantity."""
+    found: dict = {claim: {} for claim in all_claims()}
+    with (PROJECT / "data" / "readings.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[row["claim"]][row["quantity"]] = row
+    return found
 
 
 def published(table: str) -> pd.DataFrame:
@@ -64,41 +88,73 @@ def published(table: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{table}.csv")
 
 
-def judge(claim: str, *quantities: Quantity, remark: str = "") -> dict:
+def judge(claim: str, found: Mapping[str, Estimate | Mapping[str, Estimate]], remark: str = "", **limits) -> dict:
     """The verdict on a claim, ready for a figure's JSON.
+
+    Parameters
+    ----------
+    claim : str
+        Its id.
+    found : dict
+        What was measured, by the quantities of the claim's readings: an :class:`Estimate`, or one for each of several
+        networks, methods or whatever they are, all of which must lie in the range; none of them where this run has
+        nothing to say.
+    remark : str
+        What a reader should know beside the numbers.
+    **limits : float
+        Limits that the readings name in place of a number.
 
     Raises
     ------
     ValueError
-        For an unknown claim, or one without a quantity.
+        For an unknown claim, and for quantities that are not those of its readings.
     """
-    if claim not in all_claims():
-        raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
+    _known(claim)
+    readings = all_readings()[claim]
+    if odd := sorted(set(found) ^ set(readings)):
+        raise ValueError(f"claim {claim}: data/readings.csv and the notebook do not both have {odd}")
+    quantities = []
+    for name, row in readings.items():
+        low, high = (_limit(row[side], limits, side) for side in ("low", "high"))
+        value = found[name]
+        each = {"": value} if isinstance(value, Estimate) else value
+        quantities += [
+            Quantity(f"{name}, {subject}" if subject else name, e, low, high, row["unit"], row["reading"])
+            for subject, e in each.items()
+        ]
+    return judged(claim, quantities, remark)
+
+
+def judged(claim: str, quantities: Sequence[Quantity], remark: str = "") -> dict:
+    """The verdict that quantities give together; ValueError for none."""
     if not quantities:
         raise ValueError(f"claim {claim} needs at least one quantity to be judged by")
-    parts = [q.verdict for q in quantities]
-    verdict = DIFFERS if DIFFERS in parts else AGREES if set(parts) == {AGREES} else CANNOT_TELL
-    return {
-        "claim": claim,
-        "verdict": verdict,
-        "remark": remark,
-        "quantities": [
-            {"name": q.name, **q.estimate._asdict(), "over": q.over, "holds": q.holds, "verdict": q.verdict}
-            for q in quantities
-        ],
-    }
+    by_reading = {kind: [q for q in quantities if q.reading == kind] for kind in (FIRST, SECOND, IDENTITY)}
+    parts = {kind: verdicts_of(some) for kind, some in by_reading.items()}
+    verdict, identity = (together(parts[kind]) for kind in (FIRST, IDENTITY))
+    if DIFFERS in parts[IDENTITY]:
+        verdict = DIFFERS
+    elif not parts[FIRST]:
+        verdict = IDENTITY if identity == AGREES else CANNOT_TELL
+    second = {"second reading": together(parts[SECOND])} if parts[SECOND] else {}
+    each = [_in_json(q, part) for kind, some in by_reading.items() for q, part in zip(some, parts[kind])]
+    return {"claim": claim, "verdict": verdict, **second, "remark": remark, "quantities": each}
 
 
 def not_testable(claim: str, why: str) -> dict:
     """The verdict on a claim that this run cannot test, ready for a figure's JSON."""
-    if claim not in all_claims():
-        raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
+    _known(claim)
     return {"claim": claim, "verdict": NOT_TESTABLE, "remark": why, "quantities": []}
 
 
 def interval(quantity: dict) -> str:
     """A quantity of a verdict with its 95 % interval, three significant digits each."""
     return f"{number(quantity['value'])} [{number(quantity['low'])}, {number(quantity['high'])}]"
+
+
+def over(quantity: dict) -> str:
+    """What a quantity's interval is over: ``16 networks``."""
+    return f"{quantity['n']} {quantity['unit']}" if quantity.get("n") else quantity["unit"]
 
 
 def table(*judged: dict) -> pd.DataFrame:
@@ -109,8 +165,8 @@ def table(*judged: dict) -> pd.DataFrame:
         known = {"claim": claim, "verdict": verdict["verdict"]}
         for q in verdict["quantities"] or [None]:
             measured = {} if q is None else {
-                "measured": q["name"],
-                "value": f"{interval(q)} over {q['over']}",
+                "measured": f"{q['name']} ({q['reading']} reading)" if q["reading"] == SECOND else q["name"],
+                "value": f"{interval(q)} over {over(q)}",
                 "agrees if": q["holds"],
                 "so it": q["verdict"],
             }  # fmt: skip
@@ -125,3 +181,36 @@ def verdicts(folder: Path) -> dict[str, dict]:
         for verdict in json.loads(path.read_text(encoding="utf-8")).get("verdicts", []):
             found[verdict["claim"]] = verdict | {"figure": path.stem}
     return {claim: found[claim] for claim in all_claims() if claim in found}
+
+
+def _known(claim: str) -> None:
+    if claim not in all_claims():
+        raise ValueError(f"unknown claim {claim!r}; see data/published/claims.csv")
+
+
+def _limit(written: str, limits: Mapping[str, float], side: str) -> float:
+    """A limit of a range: a number, the name of a computed one, after a minus if it is its negative, or none at all."""
+    if not written:
+        return -math.inf if side == "low" else math.inf
+    try:
+        return float(written)
+    except ValueError:
+        name = written.removeprefix("-")
+    if name not in limits:
+        raise ValueError(f"data/readings.csv has the limit {name!r}, which the notebook does not give")
+    return -limits[name] if written != name else limits[name]
+
+
+def _in_json(q: Quantity, verdict: str) -> dict:
+    """A quantity for a figure's JSON; how many would settle it stands there where it cannot tell."""
+    needed = q.estimate.needed(q.low, q.high) if verdict == CANNOT_TELL else None
+    return {
+        "name": q.name,
+        **q.estimate.in_full(),
+        "range": [q.low, q.high],
+        "unit": q.unit,
+        "reading": q.reading,
+        "holds": q.holds,
+        "verdict": verdict,
+        **({"needed": needed} if needed else {}),
+    }

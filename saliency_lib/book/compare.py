@@ -1,60 +1,115 @@
-"""Compare regenerated numbers with the committed ones."""
+"""Compare regenerated numbers with the committed ones.
+
+Two runs draw other networks, also by the rounding of another processor, so that estimates differ by chance. One has
+moved if its difference is beyond what the intervals of both allow (Welch's t test), at 5 % for all comparisons together
+(Bonferroni). Numbers without an interval are closed forms: they may differ in the last digits that JSON keeps.
+"""
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
+
+from scipy import stats
+
+from saliency_lib.book.claims import AGREES, DIFFERS
+
+ESTIMATE = {"value", "low", "high"}
+
+
+class Comparison(NamedTuple):
+    """What became of the numbers: a line for each figure that moved, one for each verdict that changed, and counts."""
+
+    figures: list[str]
+    verdicts: list[str]
+    counts: Counter
+    reversed: int
+
+    @property
+    def passes(self) -> bool:
+        """Whether no number moved, and no verdict went from agrees to differs or back."""
+        return not self.figures and not self.reversed
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+        return f"numbers: {words}; {len(self.figures)} figures and {len(self.verdicts)} verdicts changed"
 
 
 def flatten(value, path: str = "") -> dict[str, object]:
-    """Leaves by path; an estimate (value, low, high) counts as one leaf."""
-    if isinstance(value, dict) and set(value) != {"value", "low", "high"}:
+    """Leaves by path; an estimate counts as one leaf."""
+    if isinstance(value, dict) and not set(value) >= ESTIMATE:
         return {k: v for key, item in value.items() for k, v in flatten(item, f"{path}.{key}".lstrip(".")).items()}
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{path}[{i}]").items()}
     return {path: value}
 
 
-def moved(old, new) -> bool:
-    """Whether a number is another one: estimates by more than twice the combined interval, all else at all.
+def chance(old: dict, new: dict) -> float:
+    """p value of the difference of two independent estimates (Welch's t test); 1 where one has no interval."""
+    known = [old[name] for name in ESTIMATE] + [new[name] for name in ESTIMATE]
+    if None in known:
+        return 1.0
+    lower, upper = sorted((old, new), key=lambda e: e["value"])
+    sides = ((lower["high"] - lower["value"], lower), (upper["value"] - upper["low"], upper))
+    parts = [(e.get("df", math.inf), (half / stats.t.ppf(0.975, e.get("df", math.inf))) ** 2) for half, e in sides]
+    total, difference = sum(square for _, square in parts), upper["value"] - lower["value"]
+    if not total:
+        return float(math.isclose(lower["value"], upper["value"], rel_tol=1e-5, abs_tol=1e-9))
+    spread = sum(square**2 / df for df, square in parts)
+    return float(2 * stats.t.sf(difference / math.sqrt(total), total**2 / spread if spread else math.inf))
 
-    Floats that are no estimates are closed forms; they may differ in the last digits that JSON keeps.
-    """
-    if isinstance(old, dict) and isinstance(new, dict):
-        if None in (old["value"], new["value"]):
-            return old["value"] is not new["value"]
-        if None in (old["low"], old["high"], new["low"], new["high"]):
-            return False
-        half = math.hypot((old["high"] - old["low"]) / 2, (new["high"] - new["low"]) / 2)
-        return abs(new["value"] - old["value"]) > 2 * half
+
+def same(old, new) -> bool:
+    """Whether two values that are no estimates are equal, floats but for their last digits."""
     if isinstance(old, list) and isinstance(new, list):
-        return len(old) != len(new) or any(map(moved, old, new))
+        return len(old) == len(new) and all(map(same, old, new))
     if isinstance(old, float) and isinstance(new, (float, int)):
-        return not math.isclose(old, new, rel_tol=1e-5, abs_tol=1e-9)
-    return old != new
+        return math.isclose(old, new, rel_tol=1e-5, abs_tol=1e-9)
+    return old == new
 
 
-def compare(committed: Path, regenerated: Path) -> tuple[list[str], int]:
-    """Sentences on what moved, appeared or went in ``regenerated``, and how many numbers were compared."""
-    lines, count = [], 0
+def compare(committed: Path, regenerated: Path) -> Comparison:
+    """What moved, appeared or went in ``regenerated`` against ``committed``, folders of figures' JSON."""
+    pairs, lines = {}, []
     for path in sorted(regenerated.glob("*.json")):
-        if not (committed / path.name).exists():
+        if (committed / path.name).exists():
+            pairs[path.stem] = [json.loads((at / path.name).read_text("utf-8")) for at in (committed, regenerated)]
+        else:
             lines.append(f"{path.stem}: no committed numbers to compare with")
-            continue
-        old, new = (json.loads((folder / path.name).read_text(encoding="utf-8")) for folder in (committed, regenerated))
-        before, after = flatten(old["numbers"]), flatten(new["numbers"])
-        for name in sorted(set(before) | set(after)):
-            count += 1
-            if name not in after or name not in before:
-                lines.append(f"{path.stem}: {name} {'is gone' if name not in after else 'is new'}")
-            elif moved(before[name], after[name]):
-                lines.append(f"{path.stem}: {name} moved from {words(before[name])} to {words(after[name])}")
-        # between either and "cannot tell" a verdict may pass while its numbers stay within their intervals
-        judged = [{v["claim"]: v["verdict"] for v in content["verdicts"]} for content in (old, new)]
-        for claim in sorted(set(judged[0]) & set(judged[1])):
-            if {judged[0][claim], judged[1][claim]} == {"agrees", "differs"}:
-                lines.append(f"{path.stem}: the verdict on {claim} moved from {judged[0][claim]} to {judged[1][claim]}")
-    return lines, count
+    leaves = {name: [flatten(each["numbers"]) for each in both] for name, both in pairs.items()}
+    counts = Counter(kind(old[name]) for old, new in leaves.values() for name in old.keys() & new.keys())
+    limit = 0.05 / max(counts["estimates"], 1)
+    for figure, (old, new) in leaves.items():
+        moved = [words for name in sorted(old | new) if (words := change(old, new, name, limit))]
+        if moved:
+            lines.append(f"{figure}: {len(moved)} of {len(old | new)} moved: {'; '.join(moved)}")
+    changed = []
+    for figure, both in pairs.items():
+        before, after = ({v["claim"]: v["verdict"] for v in each["verdicts"]} for each in both)
+        claims = [claim for claim in sorted(before.keys() & after.keys()) if before[claim] != after[claim]]
+        changed += [(f"{claim} ({figure})", before[claim], after[claim]) for claim in claims]
+    reversed_ = sum({old, new} == {AGREES, DIFFERS} for _, old, new in changed)
+    return Comparison(lines, [f"{what}: {old} became {new}" for what, old, new in changed], counts, reversed_)
 
 
-def words(value) -> str:
+def kind(value: object) -> str:
+    """What is compared: an estimate, one without an interval, or what is exact."""
+    if not isinstance(value, dict):
+        return "exact"
+    return "without an interval" if None in (value["low"], value["high"]) else "estimates"
+
+
+def change(old: dict, new: dict, name: str, limit: float) -> str:
+    """What became of one number, in words; nothing if it is the same."""
+    if name not in old or name not in new:
+        return f"{name} {'is gone' if name in old else 'is new'}"
+    a, b = old[name], new[name]
+    both = isinstance(a, dict) and isinstance(b, dict)
+    return "" if (chance(a, b) >= limit if both else same(a, b)) else f"{name} from {words(a)} to {words(b)}"
+
+
+def words(value: object) -> str:
     """An estimate as ``0.5 [0.4, 0.6]``, anything else as it is."""
     if isinstance(value, dict):
         return f"{value['value']} [{value['low']}, {value['high']}]"

@@ -105,7 +105,7 @@ def start(notebook: str, variables: dict) -> Run:
 def as_json(value):
     """A value that JSON can hold: estimates as objects, floats with six digits, what is not finite as null."""
     if isinstance(value, Estimate):
-        return {k: as_json(v) for k, v in value._asdict().items()}
+        return {k: as_json(v) for k, v in value.in_full().items()}
     if isinstance(value, dict):
         return {str(k): as_json(v) for k, v in value.items()}
     if isinstance(value, (Tensor, np.ndarray)):

@@ -12,13 +12,21 @@ from html import escape
 from pathlib import Path
 
 from saliency_lib.book import claims, profiles
-from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, NOT_TESTABLE
+from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, IDENTITY, NOT_TESTABLE, SECOND, TO_RUN
+from saliency_lib.estimates import number
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK, PAPERS_DATA = (PROJECT / "figures" / name for name in ("quick", "paper"))
 PAGES = (PROJECT / "README.md", PROJECT / "RESULTS.md")
-WORDS = {AGREES: "agree", DIFFERS: "differ", CANNOT_TELL: "open", NOT_TESTABLE: "not testable"}
-SIGNS = {AGREES: "✓", DIFFERS: "✗", CANNOT_TELL: "?", NOT_TESTABLE: "–"}
+WORDS = {
+    AGREES: "agree",
+    DIFFERS: "differ",
+    CANNOT_TELL: "open",
+    IDENTITY: "hold by construction",
+    NOT_TESTABLE: "not testable",
+    TO_RUN: "to be run again",
+}
+SIGNS = {AGREES: "✓", DIFFERS: "✗", CANNOT_TELL: "?", IDENTITY: "=", NOT_TESTABLE: "–", TO_RUN: "↻"}
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
 UNFOLDED = 4  # quantities that a claim shows at once
 DATA = ("dataset", "datasets")  # how parameters that name data sets end
@@ -127,13 +135,13 @@ def notebooks(folder: Path = QUICK) -> str:
 def deviations(_: Path = QUICK) -> str:
     """What every notebook that tests claims says of its differences from the paper; ValueError if one says nothing."""
     parts, start = [], "**Differences from the paper.**"
-    for number in sorted({row["notebook"] for row in claims.all_claims().values()}):
-        name = _notebook(number)
+    for two_digits in sorted({row["notebook"] for row in claims.all_claims().values()}):
+        name = _notebook(two_digits)
         text = "\n\n".join("".join(cell["source"]) for cell in profiles.content(name)["cells"])
         if start not in text:
             raise ValueError(f"{name} has no paragraph {start}")
         paragraph = text.split(start, 1)[1].split("\n\n", 1)[0].strip()
-        parts.append(f"### [{number} {title(name)}](notebooks/{name}.ipynb)\n\n{paragraph}")
+        parts.append(f"### [{two_digits} {title(name)}](notebooks/{name}.ipynb)\n\n{paragraph}")
     return "\n\n".join(parts)
 
 
@@ -228,14 +236,17 @@ def _row(folder: Path, verdict: dict) -> list[str]:
     head = f"{_place(folder, name)}**{name}** {_plain(claim['claim'])}"
     source = f"({claim['place']}; {_jump(folder, verdict['figure'])})"
     badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
+    if other := verdict.get("second reading"):
+        badge += f"<br>{SIGNS[other]} by a second reading"
     return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
 
 
 def _measured(quantity: dict, *, signed: bool) -> str:
     """A quantity with its interval and range, after the sign of its verdict if it is one of several."""
     value, interval = claims.interval(quantity).split(" ", 1)
-    over = "" if quantity["over"] == "networks" else f" over {_plain(quantity['over'])}"
-    text = f"{_plain(quantity['name'])}: **{value}** {interval}{over}; agrees if {quantity['holds']}"
+    name = _plain(quantity["name"]) + f" ({SECOND} reading)" * (quantity["reading"] == SECOND)
+    settled = f"; some {number(quantity['needed'])} would settle it" if "needed" in quantity else ""
+    text = f"{name}: **{value}** {interval} over {claims.over(quantity)}; agrees if {quantity['holds']}{settled}"
     return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
 
 
