@@ -1,5 +1,6 @@
 """Data sets: embedded ones are deterministic and true to their sources; files are read whole or refused by name."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,23 @@ def test_any_set_is_read_from_a_tree_of_folders(tmp_path):
     assert torch.equal(train.images[:, 0, 0, 0].long(), 20 * train.labels + 10)
     assert len(train.labels[:9].unique()) == 3, "the first images are a sample of all classes"
     assert data.DATASETS["imagenette"].size == 128
+
+
+def test_what_was_read_is_known_by_where_it_came_from_and_a_digest(tmp_path, monkeypatch):
+    read = {}
+    monkeypatch.setattr(data.registry, "READ", read)
+    pictures(tmp_path / "cifar10", "train", n=2)
+    data.load("cifar10", "train", root=tmp_path)
+    val = data.load("digits", "val", n=7)
+    assert list(read) == ["cifar10 train", "digits val"]
+    facts = read["digits val"]
+    assert (facts["images"], facts["pixels"], facts["source"]) == (7, 8, "embedded")
+    assert read["cifar10 train"]["source"] == "a tree of .png files"
+    assert facts["sha256"] == hashlib.sha256(bytes(val.images.numpy()) + bytes(val.labels.numpy())).hexdigest()[:16]
+    digest, file = read["cifar10 train"]["sha256"], tmp_path / "cifar10" / "train" / "a" / "0.png"
+    Image.new("RGB", (40, 30), (11, 10, 10)).save(file)
+    data.load("cifar10", "train", root=tmp_path)
+    assert read["cifar10 train"]["sha256"] != digest, "one grey level more is another copy"
 
 
 @pytest.mark.parametrize("splits", [True, False])

@@ -26,6 +26,7 @@ from torch import Tensor
 from saliency_lib.attribution import METHODS
 from saliency_lib.book import profiles
 from saliency_lib.channels import total
+from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.store import atomic, figures_root
@@ -75,7 +76,7 @@ class Run:
         return figures_root() / self.parameters["profile"]
 
     def provenance(self) -> dict:
-        """Notebook, parameters, versions, device and seconds so far."""
+        """Notebook, parameters, versions, device, seconds so far, and the data that were read."""
         return {
             "notebook": self.notebook,
             "profile": self.parameters["profile"],
@@ -84,6 +85,7 @@ class Run:
             "seconds": round(time.monotonic() - self.started, 1),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
             "threads": torch.get_num_threads(),
+            "data": dict(READ),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
 

@@ -1,5 +1,6 @@
 """``load``: every data set by name. A new one is a function that reads it, under a line of facts."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from saliency_lib.data.images import ImageData
 from saliency_lib.runtime.store import data_root
@@ -15,6 +17,7 @@ Reader = Callable[[str, int | None, int, Path], dict[str, Any]]
 
 
 DATASETS: dict[str, "DataSet"] = {}
+READ: dict[str, dict[str, Any]] = {}  # by name and split: what this process has read, for the provenance of its figures
 
 
 @dataclass
@@ -24,7 +27,7 @@ class DataSet:
     The function is ``read(split, n, size, root)``: it gives ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64 and,
     where there is a ground truth, ``masks`` (n, h, w) bool, in a dict. That is at least the first ``n`` of the split,
     at ``size`` pixels or as they are stored, from the folder ``root``. What it says of ``classes``, ``mean`` and
-    ``std`` replaces the facts.
+    ``std`` replaces the facts; ``source`` says where the pixels came from, if not out of the dependencies.
 
     Attributes
     ----------
@@ -90,5 +93,12 @@ def load(
         shape: dict[str, Any] = {"size": (size, size), "mode": "bilinear", "antialias": True}
         images = F.interpolate(images.float(), **shape).round().clamp(0, 255).to(torch.uint8)
         masks = None if masks is None else F.interpolate(masks[:, None].float(), **shape)[:, 0] > 0.5
+    READ[f"{name} {split}"] = _facts(images, labels, found.get("source", "embedded"))
     mean, std = (torch.as_tensor(found[key]) for key in ("mean", "std"))
     return ImageData(images, labels, masks, tuple(found["classes"]), mean, std, name)
+
+
+def _facts(images: Tensor, labels: Tensor, source: str) -> dict[str, Any]:
+    """What tells one copy of a data set from another, as one that was compressed again."""
+    digest = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()[:16]
+    return {"images": len(labels), "pixels": images.shape[-1], "source": source, "sha256": digest}

@@ -14,14 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST, Imagenette, VisionDataset
 from torchvision.datasets.utils import check_integrity
 
 from saliency_lib.data.embedded import DIGITS
 from saliency_lib.data.folders import decoded, listing, split_folder
 from saliency_lib.data.images import DataError
-from saliency_lib.data.registry import DataSet, load
+from saliency_lib.data.registry import READ, DataSet, load
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -113,7 +112,7 @@ def _whole(name: str, root: Path) -> Path:
     return folder
 
 
-def _arrays(name: str, split: str, root: Path) -> dict[str, Tensor]:
+def _arrays(name: str, split: str, root: Path) -> dict:
     """Images and labels of a data set that torchvision holds in memory."""
     folder = _whole(name, root)
     try:
@@ -127,7 +126,7 @@ def _arrays(name: str, split: str, root: Path) -> dict[str, Tensor]:
             "to download it"
         )
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return {"images": images, "labels": labels}
+    return {"images": images, "labels": labels, "source": "torchvision's files"}
 
 
 def _tree(base: Path, split: str, size: int, channels: int = 3) -> dict | None:
@@ -136,7 +135,9 @@ def _tree(base: Path, split: str, size: int, channels: int = 3) -> dict | None:
     if chosen is None:
         return None
     classes, files = listing(chosen, listing(train)[0] if train else None)
-    return decoded(files, size, channels) | {"classes": [IMAGENETTE.get(name, name) for name in classes]}
+    kinds = " and ".join(sorted({path.suffix.lower() for path, _ in files}))
+    named = {"classes": [IMAGENETTE.get(name, name) for name in classes], "source": f"a tree of {kinds} files"}
+    return decoded(files, size, channels) | named
 
 
 @DataSet(CLOTHES, 28, (0.2860,), (0.3530,), ("train", "val", "test"))
@@ -190,4 +191,5 @@ def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
         rows, pictures = (thing == k).nonzero().squeeze(1), (things.labels == k).nonzero().squeeze(1)
         behind = things.images[pictures[torch.arange(len(rows)) % len(pictures)]].int()
         images[rows] = ((255 * ink[rows] + (255 - ink[rows]) * behind) / 255).round().to(torch.uint8)
-    return {"images": images, "labels": digits.labels, "masks": ink[:, 0] > 127}
+    source = "; ".join(f"{part}: {READ[f'{part} {split}']['source']}" for part in ("mnist", "cifar10"))
+    return {"images": images, "labels": digits.labels, "masks": ink[:, 0] > 127, "source": source}
