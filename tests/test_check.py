@@ -41,10 +41,7 @@ def compared(tmp_path, change):
         (lambda c: None, None),
         (lambda c: c["numbers"]["snr"].update(value=0.76, low=0.66, high=0.86), None),  # p = .027, three compared
         (lambda c: c["numbers"]["snr"].update(value=0.8, low=0.7, high=0.9), "snr from 0.6"),  # p = .0056
-        (
-            lambda c: c["numbers"]["few"].update(value=0.74, low=0.64, high=0.84),
-            None,
-        ),  # p = .020
+        (lambda c: c["numbers"]["few"].update(value=0.74, low=0.64, high=0.84), None),  # p = .020
         (lambda c: c["numbers"].update(exact=7.0711), None),
         (lambda c: c["numbers"].update(exact=7.08), "exact from 7.07107 to 7.08"),
         (lambda c: c["numbers"].update(n=9), "n from 8 to 9"),
