@@ -17,6 +17,7 @@ from saliency_lib.runtime.store import PROJECT, figures_root, results_root, stor
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
     "check": "execute the notebooks beside the committed figures and list the numbers that moved",
+    "seeds": "execute the notebooks with two other seeds, and keep what they say beside the committed figures",
     "publish": "write RESULTS.md and the README's gallery and verdicts anew, from the committed figures",
     "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
     "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
@@ -105,6 +106,21 @@ def check(arguments: argparse.Namespace) -> int:
     found = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
     say("\n".join([*found.figures, *found.verdicts, str(found)]))
     return 0 if found.passes else 1
+
+
+def seeds(arguments: argparse.Namespace) -> int:
+    """Run the notebooks with other seeds, whose numbers and verdicts are kept under ``figures/<profile>/seeds``."""
+    from saliency_lib.book.seeds import OTHERS, keep
+
+    committed = figures_root() / arguments.profile
+    for seed in OTHERS:
+        work = PROJECT / "build" / "seeds" / str(seed)
+        os.environ["SALIENCY_FIGURES"] = str(work)
+        arguments.set = [f"seed={seed}"]
+        if not (folder := _executed(arguments, work / "notebooks")):
+            return 1
+        say(f"seed {seed}: numbers of {keep(work / folder, committed, seed)} figures kept")
+    return 0
 
 
 def _executed(arguments: argparse.Namespace, build: Path) -> str:
@@ -202,7 +218,7 @@ def audit(*words: str) -> int:
 
 
 OWN_WORDS: dict[str, Callable[..., int]] = {"test": test, "bench": bench, "lab": lab, "audit": audit}
-OPTIONS = {"run": run, "check": check, "publish": publish, "site": site, "lint": lint, "setup": setup, "clean": clean}
+OPTIONS = {each.__name__: each for each in (run, check, seeds, publish, site, lint, setup, clean)}
 
 
 def main(words: list[str]) -> int:

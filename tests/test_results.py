@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from saliency_lib.book import claims, profiles, results
+from saliency_lib.book import claims, lines, profiles, results, seeds
 from saliency_lib.book.results import PAPERS_DATA, QUICK
 from saliency_lib.runtime.store import PROJECT
 
@@ -64,7 +64,9 @@ def test_every_verdict_and_figure_is_shown(folder):
     rows = dict(re.findall(r'(?m)^\| <a id="\w+-([A-Z]\d\d)"></a>(.*) \|$', tables))
     assert list(rows) == list(claims.verdicts(folder)) and tables.count("### ") == len({claim[0] for claim in rows})
     for claim, judged in claims.verdicts(folder).items():
-        assert rows[claim].endswith(f"{results.SIGNS[judged['verdict']]} {judged['verdict']}</span>")
+        badge = rows[claim].rpartition("|")[2]
+        assert f"{lines.SIGNS[judged['verdict']]} {judged['verdict']}</span>" in badge
+        assert ("second reading" in badge) == ("second reading" in judged)
         for quantity in judged["quantities"]:
             assert claims.interval(quantity) in rows[claim].replace("**", ""), claim
         assert rows[claim].count("|") == 3, "four columns"
@@ -73,13 +75,31 @@ def test_every_verdict_and_figure_is_shown(folder):
     assert all(line.count("|") == results.ACROSS + 1 for line in gallery.splitlines())
 
 
+def test_verdicts_of_other_seeds_are_kept_and_counted(tmp_path):
+    assert seeds.verdicts(tmp_path) == {}
+    verdict = {"claim": "W01", "verdict": "agrees", "remark": "", "quantities": []}
+    made = {"id": "02_x", "numbers": {"n": 1}, "verdicts": [verdict], "series": [1] * 99, "provenance": {"seed": 1}}
+    for seed, judged in ((0, "agrees"), (1, "cannot tell"), (2, "agrees")):
+        folder = tmp_path if seed == 0 else tmp_path / f"run{seed}"
+        folder.mkdir(exist_ok=True)
+        verdict["verdict"] = judged
+        (folder / "02_x.json").write_text(json.dumps(made))
+        if seed:
+            assert seeds.keep(folder, tmp_path, seed) == 1
+    kept = json.loads((tmp_path / "seeds" / "1" / "02_x.json").read_text())
+    assert "series" not in kept and kept["numbers"] == {"n": 1}
+    assert seeds.verdicts(tmp_path) == {"W01": ["agrees", "cannot tell", "agrees"]}
+    line = lines.row(tmp_path, verdict | {"figure": "02_x"}, seeds.verdicts(tmp_path)["W01"])
+    assert line[-1].endswith("the same with 2 of 3 seeds")
+
+
 def test_the_summary_counts_every_claim():
     line = dict(zip(results.PAPERS, results.found().splitlines()[2:]))
     for letter in results.PAPERS:
         *_, here, there, _ = line[letter].split("|")
         for cell, folder in ((here, QUICK), (there, PAPERS_DATA)):
             judged = [v["verdict"] for claim, v in claims.verdicts(folder).items() if claim[0] == letter]
-            counted = [f"{judged.count(v)} {word}" for v, word in results.WORDS.items() if v in judged]
+            counted = [f"{judged.count(v)} {word}" for v, word in lines.WORDS.items() if v in judged]
             assert cell.strip().split("<br>") == (counted or ["not run"])
         assert re.search(r"-?\d[\d.]* \[-?\d[\d.]*, -?\d[\d.]*\]", line[letter])
 

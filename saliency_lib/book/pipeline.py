@@ -94,7 +94,7 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     imports = code.of_script("\n".join(source for kind, source in cells if kind == "code"))
     settings = [os.environ.get(name, "") for name in ("SALIENCY_DATA", "SALIENCY_PRECISION")]
     told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
-    tables = sorted((PROJECT / "data" / "published").glob("*.csv"))
+    tables = [PROJECT / "data" / "readings.csv", *sorted((PROJECT / "data" / "published").glob("*.csv"))]
     files = [Path(__file__).with_name("style.mplstyle"), PROJECT / "requirements.lock", *tables]
     return code.digest(told, *(path.read_text(encoding="utf-8") for path in files))
 

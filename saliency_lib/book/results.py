@@ -6,29 +6,15 @@ README.md, RESULTS.md and pages of the site have parts that are made here. They 
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 
-from saliency_lib.book import claims, profiles
-from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, IDENTITY, NOT_TESTABLE, SECOND, TO_RUN
-from saliency_lib.estimates import number
+from saliency_lib.book import claims, lines, profiles, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK, PAPERS_DATA = (PROJECT / "figures" / name for name in ("quick", "paper"))
 PAGES = (PROJECT / "README.md", PROJECT / "RESULTS.md")
-WORDS = {
-    AGREES: "agree",
-    DIFFERS: "differ",
-    CANNOT_TELL: "open",
-    IDENTITY: "hold by construction",
-    NOT_TESTABLE: "not testable",
-    TO_RUN: "to be run again",
-}
-SIGNS = {AGREES: "✓", DIFFERS: "✗", CANNOT_TELL: "?", IDENTITY: "=", NOT_TESTABLE: "–", TO_RUN: "↻"}
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
-UNFOLDED = 4  # quantities that a claim shows at once
 DATA = ("dataset", "datasets")  # how parameters that name data sets end
 
 # By the first letter of a claim: the paper, and what came out; {claim: words} stands for the value of the claim's first
@@ -77,7 +63,8 @@ def found(folder: Path = QUICK) -> str:
     here, theirs, rows = judged(folder), claims.verdicts(PAPERS_DATA), []
     for letter, paper in PAPERS.items():
         sentence = re.sub(r"\{(\w+): (.+?)\}", lambda match: _value_of(here[match[1]], match[2]), FOUND[letter])
-        ours, own = (_counts((v for name, v in all_.items() if name[0] == letter), "<br>") for all_ in (here, theirs))
+        of_paper = ([v for name, v in judged.items() if name[0] == letter] for judged in (here, theirs))
+        ours, own = (lines.counts(some, "<br>") for some in of_paper)
         rows.append([f"**{paper}**", sentence, ours, own or "not run"])
     return _table(["paper", f"found at `{folder.name}`, with 95 % intervals", "its claims", "on its own data"], rows)
 
@@ -85,9 +72,9 @@ def found(folder: Path = QUICK) -> str:
 def verdicts(folder: Path = QUICK) -> str:
     """A table for each paper: claim, the paper's number, ours with intervals, verdict."""
     here = claims.verdicts(folder) if folder == PAPERS_DATA else judged(folder)
-    parts = []
+    parts, of_seeds = [], seeds.verdicts(folder)
     for letter, paper in PAPERS.items():
-        if rows := [_row(folder, verdict) for claim, verdict in here.items() if claim[0] == letter]:
+        if rows := [lines.row(folder, v, of_seeds.get(claim, [])) for claim, v in here.items() if claim[0] == letter]:
             parts += [f"### {paper}", _table(["claim", "paper", "here", "verdict"], rows)]
     return "\n\n".join(parts)
 
@@ -111,7 +98,7 @@ def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
     for name, run in runs(folder).items():
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
         data = {d for k, v in changed.items() if k.endswith(DATA) for d in ([v] if isinstance(v, str) else v)}
-        sizes = _plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
+        sizes = lines.plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
         threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
         rows.append([name[:2], ", ".join(sorted(data)), sizes, where])
@@ -183,34 +170,15 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _cell(folder: Path, figure: dict) -> str:
     """A figure in the gallery."""
-    name, alt = figure["id"], _plain(figure["alt"])
-    picture = f'{_place(folder, name)}<img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{alt}">'
+    name, alt = figure["id"], lines.plain(figure["alt"])
+    picture = f'{lines.place(folder, name)}<img src="figures/{folder.name}/{name}.png" width="{WIDTH}" alt="{alt}">'
     notebook = f"[{name}](notebooks/{_notebook(name)}.ipynb)"
-    decided = " ".join(f"{_jump(folder, v['claim'])}&nbsp;{SIGNS[v['verdict']]}" for v in figure["verdicts"])
-    return "<br>".join(filter(None, [picture, notebook, _plain(figure["paper"]), decided]))
+    decided = " ".join(f"{lines.jump(folder, v['claim'])}&nbsp;{lines.SIGNS[v['verdict']]}" for v in figure["verdicts"])
+    return "<br>".join(filter(None, [picture, notebook, lines.plain(figure["paper"]), decided]))
 
 
 def _notebook(figure: str) -> str:
     return next(name for name in profiles.notebooks() if name[:2] == figure[:2])
-
-
-def _place(folder: Path, name: str) -> str:
-    return f'<a id="{folder.name}-{name}"></a>'
-
-
-def _jump(folder: Path, name: str) -> str:
-    return f'<a href="#{folder.name}-{name}">{name}</a>'
-
-
-def _plain(text: str) -> str:
-    """Text as a cell of a table and as HTML holds it."""
-    return escape(text, quote=False).replace('"', "&quot;").replace("|", "&#124;").replace("*", "&#42;")
-
-
-def _counts(verdicts: Iterable[dict], between: str) -> str:
-    """How many verdicts there are of each kind, in words."""
-    counts = Counter(verdict["verdict"] for verdict in verdicts)
-    return between.join(f"{counts[verdict]} {word}" for verdict, word in WORDS.items() if counts[verdict])
 
 
 def _value_of(verdict: dict, words: str) -> str:
@@ -221,33 +189,6 @@ def _value_of(verdict: dict, words: str) -> str:
     if not named:
         raise ValueError(f"claim {verdict['claim']} has no quantity {words!r}")
     return claims.interval(named[0])
-
-
-def _row(folder: Path, verdict: dict) -> list[str]:
-    """A claim as a line of a table; many quantities are folded under how many of them agree."""
-    name, what, quantities = verdict["claim"], verdict["verdict"], verdict["quantities"]
-    claim = claims.all_claims()[name]
-    here = "<br>".join(_measured(q, signed=len(quantities) > 1) for q in quantities)
-    if len(quantities) > UNFOLDED:
-        counts = _counts(quantities, ", ")
-        here = f"<details><summary>{len(quantities)} quantities: {counts}</summary>{here}</details>"
-    if verdict["remark"]:
-        here += "<br>" * bool(here) + f"<i>{_plain(verdict['remark'])}</i>"
-    head = f"{_place(folder, name)}**{name}** {_plain(claim['claim'])}"
-    source = f"({claim['place']}; {_jump(folder, verdict['figure'])})"
-    badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
-    if other := verdict.get("second reading"):
-        badge += f"<br>{SIGNS[other]} by a second reading"
-    return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
-
-
-def _measured(quantity: dict, *, signed: bool) -> str:
-    """A quantity with its interval and range, after the sign of its verdict if it is one of several."""
-    value, interval = claims.interval(quantity).split(" ", 1)
-    name = _plain(quantity["name"]) + f" ({SECOND} reading)" * (quantity["reading"] == SECOND)
-    settled = f"; some {number(quantity['needed'])} would settle it" if "needed" in quantity else ""
-    text = f"{name}: **{value}** {interval} over {claims.over(quantity)}; agrees if {quantity['holds']}{settled}"
-    return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
 
 
 def _changed(parameters: dict, usual: dict) -> dict:
