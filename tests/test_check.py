@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from saliency_lib.attribution import METHODS
 from saliency_lib.book.compare import chance, compare, flatten
 from saliency_lib.book.plotting import as_json
+from saliency_lib.book.results import QUICK
 from saliency_lib.estimates import student
 
 BASE = {
@@ -94,3 +96,40 @@ def test_chance_alone_moves_nothing_in_nineteen_of_twenty_runs(tmp_path):
             (folder / "02_x.json").write_text(json.dumps(content))
         failed += not compare(tmp_path / f"{run}" / "old", tmp_path / f"{run}" / "new").passes
     assert failed <= stats.binom.ppf(0.999, 60, 0.05)
+
+
+def planted(content, method, change):
+    """The content with ``change`` in all estimates whose path names the method; how many that were."""
+    content, count = copy.deepcopy(content), 0
+
+    def visit(value, inside):
+        nonlocal count
+        if isinstance(value, dict) and value.keys() >= {"value", "low", "high"}:
+            if inside and None not in (value["value"], value["low"], value["high"]):
+                ends = sorted(change(value[name]) for name in ("low", "high"))
+                value |= {"value": change(value["value"]), "low": ends[0], "high": ends[1]}
+                count += 1
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                visit(item, inside or name == method)
+
+    visit(content["numbers"], False)
+    return content, count
+
+
+@pytest.mark.parametrize("change", [lambda x: -x, lambda x: 1.3 * x], ids=["sign", "a factor of 1.3"])
+def test_a_fault_in_all_numbers_of_a_method_is_found(tmp_path, change):
+    committed = {path.name: json.loads(path.read_text()) for path in QUICK.glob("03_*.json")}
+    tried = 0
+    for method in METHODS:
+        folder, count = tmp_path / method, 0
+        folder.mkdir()
+        for name, content in committed.items():
+            faulty, here = planted(content, method, change)
+            (folder / name).write_text(json.dumps(faulty))
+            count += here
+        if count > 3:
+            tried += 1
+            assert not compare(QUICK, folder).passes, method
+    assert tried > 10
+    assert compare(QUICK, QUICK).passes
