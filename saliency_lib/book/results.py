@@ -97,11 +97,11 @@ def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
     own, rows = runs(usual), []
     for name, run in runs(folder).items():
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
-        data = {d for k, v in changed.items() if k.endswith(DATA) for d in ([v] if isinstance(v, str) else v)}
+        data = {read.rpartition(" ")[0]: facts["source"] for read, facts in run["data"].items()}
         sizes = lines.plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
         threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
-        rows.append([name[:2], ", ".join(sorted(data)), sizes, where])
+        rows.append([name[:2], "<br>".join(f"{d} ({data[d]})" for d in sorted(data)), sizes, where])
     reached = claims.verdicts(folder)
     missing = ", ".join(claim for claim in claims.all_claims() if claim not in reached)
     table = _table(["notebook", "data", "parameters", "where"], rows)
