@@ -26,6 +26,7 @@ os.environ["SALIENCY_PRECISION"] = "float32"  # the same on every machine
 # Tests that look at the notebooks' smoke run, which is made once: for one process, and first.
 SMOKE = (
     "tests/test_notebooks.py::test_all_run_at_smoke",
+    "tests/test_notebooks.py::test_other_networks",
     "tests/test_site.py::test_the_student_edition",
     "tests/test_site.py::test_the_site_has_no_broken_link",
     "tests/test_faults.py::test_a_site_that_is_killed",

@@ -6,7 +6,8 @@ import statistics
 import nbformat
 import pytest
 
-from saliency_lib.book import claims, plotting, profiles
+from saliency_lib.book import claims, pipeline, plotting, profiles
+from saliency_lib.book.compare import compare
 from saliency_lib.runtime.store import PROJECT
 
 BOOKS = profiles.notebooks()
@@ -56,6 +57,18 @@ def test_all_run_at_smoke_and_make_their_figures(smoke):
         outputs = [o for cell in book.cells if cell.cell_type == "code" for o in cell.outputs]
         errors = [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
         assert not errors, "\n".join([result.notebook, *(o.get("text", o.get("evalue")) for o in errors)])
+
+
+@pytest.mark.slow
+def test_other_networks_move_no_number(smoke):
+    """By another seed: what chance has a part in carries an interval, and what has none is a closed form."""
+    folder, _ = smoke
+    values = pipeline.settings("smoke", BOOKS, {"seed": 1})
+    results = pipeline.run(values, folder / "other", jobs=2)
+    assert [r.status for r in results] == ["executed"] * len(BOOKS), "\n".join(r.error for r in results)
+    found = compare(folder / "smoke", folder / "custom")
+    assert found.passes, "\n".join(found.figures)
+    assert found.counts["estimates"] > 1000
 
 
 @pytest.mark.parametrize("folder,sources", [("quick", ["quick"]), ("paper", ["paper", "paper-cpu"])])

@@ -202,6 +202,24 @@ def test_own_draws_are_the_layers_initialiser_and_a_function_may_draw():
     assert not zero[2].weight.any() and zero[0].weight.all()
 
 
+@BOTH
+def test_weights_are_taken_from_a_network_that_was_built_alike(steps):
+    """PyTorch's initialiser of a convolution is not the He initialisation that built the project's networks."""
+    model, fresh = tiny_net().eval(), tiny_net(seed=1).eval()
+    new, order = states(fresh), layers(model)
+    for name, copied in steps(model, draw=fresh):
+        for holder in order[name]:
+            for key, value in copied.get_submodule(holder).named_parameters(recurse=False):
+                assert torch.equal(value, new[f"{holder}.{key}"])
+    if steps is cascading:
+        assert all(torch.equal(p, new[name]) for name, p in copied.named_parameters())
+    assert not changed(fresh, new)
+    conv = fresh.layer3[0].conv2.weight
+    spread = [net.layer3[0].conv2.weight.std().item() for net in (fresh, dict(independent(model))["layer3"])]
+    he = (2 / conv[0].numel()) ** 0.5
+    assert spread[0] == pytest.approx(he, rel=0.1) and spread[1] == pytest.approx(he / 6**0.5, rel=0.1)
+
+
 def test_statistics_of_redrawn_norms():
     model = tiny_net()
     for module in model.modules():
@@ -236,6 +254,7 @@ def test_clear_errors_come_with_the_call(steps):
         ({"only": ["relu", "fc"]}, "'relu' has no weights to redraw"),
         ({"seed": -1}, "seeds are not negative"),
         ({"draw": "normal"}, "unknown draw 'normal'"),
+        ({"draw": nn.Linear(2, 2)}, "has others than the model"),
     ):
         with pytest.raises(ValueError, match=text):
             steps(model, **options)
