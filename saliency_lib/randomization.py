@@ -8,6 +8,7 @@ share the memory of the values that they have in common, so that a step costs no
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +49,29 @@ def uniform(module: nn.Module) -> None:
 
 
 DRAWS = {"own": own_initialiser, "truncated_normal": truncated_normal, "uniform": uniform}
+Draw = str | nn.Module | Callable[[nn.Module], None]
+
+
+def _take(fresh: nn.Module, module: nn.Module) -> None:
+    """Give a module the weights of another one of its kind."""
+    for p, new in zip(module.parameters(recurse=False), fresh.parameters(recurse=False)):
+        p.copy_(new)
+
+
+def _drawing(draw: Draw, model: nn.Module) -> Callable[[str], Callable[[nn.Module], None]]:
+    """What redraws a module of the model, by the module's name; ValueError for a draw that cannot."""
+    if isinstance(draw, nn.Module):
+        ours, theirs = ({name: p.shape for name, p in net.named_parameters()} for net in (model, draw))
+        if ours != theirs:
+            raise ValueError("the network to take weights from has others than the model; build it in the same way")
+        fresh = draw
+        return lambda name: partial(_take, fresh.get_submodule(name))
+    if isinstance(draw, str):
+        if draw not in DRAWS:
+            raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, a network or a function of a module")
+        draw = DRAWS[draw]
+    function = draw
+    return lambda name: function
 
 
 def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str]]:
@@ -172,20 +196,18 @@ def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], kee
 
 def _copies(model, seed, images, only, draw, keep_statistics, cascade: bool) -> Iterator[tuple[str, nn.Module]]:
     """Copies with one more layer redrawn each, or only one unless ``cascade``."""
-    if not callable(draw) and draw not in list(DRAWS):
-        raise ValueError(f"unknown draw {draw!r}; one of {sorted(DRAWS)}, or a function of a module")
     original = _channels_last(copied(model))
     order = layers(original, images, only)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
-    function = draw if callable(draw) else DRAWS[draw]
+    drawing = _drawing(draw, original)
 
     def redrawn() -> Iterator[tuple[str, nn.Module]]:
         current = original
         for name, holders in order.items():
             current = sharing(current if cascade else original)
             for holder in holders:
-                _redraw(current.get_submodule(holder), seeds[holder], function, keep_statistics)
+                _redraw(current.get_submodule(holder), seeds[holder], drawing(holder), keep_statistics)
             yield name, current
 
     return redrawn()
@@ -197,7 +219,7 @@ def cascading(
     images: Tensor | None = None,
     *,
     only: Sequence[str] | None = None,
-    draw: str | Callable[[nn.Module], None] = "own",
+    draw: Draw = "own",
     keep_statistics: bool = False,
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model with one more layer redrawn each, from the logits down: (the new one's name, copy).
@@ -210,9 +232,10 @@ def cascading(
     ----------
     images, only
         As in :func:`layers`.
-    draw : str or callable
-        ``"own"``, PyTorch's initialiser of each kind of module; ``"truncated_normal"`` and ``"uniform"``, the paper's;
-        or a function that changes a module in place.
+    draw : str, Module or callable
+        ``"own"``, PyTorch's initialiser of each kind of module, which is not always what a network was built with; a
+        freshly built network of the same kind, whose weights are taken; ``"truncated_normal"`` and ``"uniform"``, the
+        paper's; or a function that changes a module in place.
     keep_statistics : bool
         Leave the running statistics of redrawn normalisations; default: mean 0 and variance 1, as in an untrained
         network. Those of other layers stay.
@@ -226,7 +249,7 @@ def independent(
     images: Tensor | None = None,
     *,
     only: Sequence[str] | None = None,
-    draw: str | Callable[[nn.Module], None] = "own",
+    draw: Draw = "own",
     keep_statistics: bool = False,
 ) -> Iterator[tuple[str, nn.Module]]:
     """Copies of the model with one layer redrawn each, all others as trained: (its name, copy), from the logits down.
