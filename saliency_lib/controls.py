@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from saliency_lib import snr
 from saliency_lib.estimates import Replicates, replicates
 from saliency_lib.runtime.seeds import derive
 from saliency_lib.similarity import ssim, ssim_of_pairs, with_the_others
-from saliency_lib.snr import Measurement, measure_maps
+from saliency_lib.snr import Measurement, Powers, measure_maps
 
 AGAIN, SHIFT = 1, 2  # what seeds are for
+GROUPS = 4  # of members, whose mean maps are measured
 CHUNK_VALUES = 100_000_000  # of all members' maps together; about twenty times as many bytes each are held at the peak
 
 
@@ -27,15 +29,17 @@ class Controlled:
     ----------
     own : Measurement
         Of the maps as they are.
+    of_means : Measurement
+        Of the mean maps of disjoint groups of members, as by :func:`means_of_groups`.
     mismatched : Measurement
         Of the maps when every member is shown another image.
     shifted : Measurement
         Of the maps, each moved around the edges by a random step: their null.
     absolute, absolute_shifted : Measurement
         Of the maps' absolute values, and their null.
-    level : float
+    level : Replicates of float
         Share of the signal's power that is the maps' mean level, the same at every pixel.
-    everywhere : float
+    everywhere : Replicates of float
         Share of the signal's power that is the same for every image.
     sampling : Replicates of float
         Share of the noise's power that is the method's own sampling; 0 for deterministic methods.
@@ -43,34 +47,88 @@ class Controlled:
         SSIM of a member's map and the mean of the others' maps.
     pairs, pairs_mismatched : Replicates of float
         SSIM of two members' maps of the same image, and of different images.
+    independent : Tensor
+        (images,), how many independent pixels a map is worth, by :func:`independent_pixels`.
+    constant : float
+        Share of images whose maps are one number for all pixels: no maps.
     """
 
     own: Measurement
+    of_means: Measurement
     mismatched: Measurement
     shifted: Measurement
     absolute: Measurement
     absolute_shifted: Measurement
-    level: float
-    everywhere: float
+    level: Replicates[float]
+    everywhere: Replicates[float]
     sampling: Replicates[float]
     likeness: Replicates[float]
     pairs: Replicates[float]
     pairs_mismatched: Replicates[float]
+    independent: Tensor
+    constant: float
 
     @property
     def power(self) -> Replicates[float]:
-        """Squared SNR, unbiased and unclipped, mean over images."""
-        return self.own.map(snr.power_mean)
+        """Mean over images of the squared SNR, unbiased for maps of few pixels too, for ratios; unclipped."""
+        return self.own.map(lambda powers: unbiased_power(powers, self.independent))
+
+    @property
+    def corrected(self) -> Replicates[float]:
+        """Square of the papers' statistic, less what noise adds to it; unclipped."""
+        return self.own.map(paper_power)
 
     @property
     def retraining(self) -> Replicates[float]:
         """The same against the noise of training alone, without the method's own sampling."""
-        return self.power.map(lambda power, share: power / (1 - share) if share < 1 else math.nan, self.sampling)
+        return self.corrected.map(lambda power, share: power / (1 - share) if share < 1 else math.nan, self.sampling)
 
     @property
     def apart(self) -> Replicates[float]:
         """How far two members' maps are from equal (0), where maps of different images are at 1."""
         return self.pairs.map(lambda a, b: (1 - a) / (1 - b) if b < 1 - 1e-9 else math.nan, self.pairs_mismatched)
+
+
+def paper_power(powers: Powers) -> float:
+    """Square of the papers' statistic less what noise adds to it, unclipped, as :func:`snr.debiased_number` has it of a
+    published one; below the mean square, :func:`snr.power_mean`, where images differ."""
+    return snr.plugin_mean(powers) ** 2 - 1 / powers.n
+
+
+def independent_pixels(members: Tensor) -> Tensor:
+    """How many independent pixels of equal noise have noise like that of maps (members, images, ...).
+
+    (images,) float64, at least 1; no number for two members.
+
+    That is tr(S)^2 / tr(S^2) of the covariance S of pixels over members (Satterthwaite), both traces without bias for
+    normal noise (as by Bai and Saranadasa 1996). Exactly 1 where the maps of an image are one number.
+    """
+    m, values = len(members) - 1, members.detach().double().flatten(2)
+    values = values - values.mean(0)
+    gram = torch.einsum("inp,jnp->nij", values, values) / m
+    trace, square = gram.diagonal(dim1=1, dim2=2).sum(1), gram.square().sum((1, 2))
+    if m < 2:
+        return torch.full_like(trace, math.nan)
+    of_square = (square - trace**2 / m) * m**2 / ((m - 1) * (m + 2))
+    return ((trace**2 - 2 * of_square / m) / of_square).clamp(min=1)
+
+
+def unbiased_power(powers: Powers, pixels: Tensor) -> float:
+    """Mean over images of ||mu||^2 / ||sigma||^2, without the bias of few members and of few independent ``pixels``,
+    (images,); unclipped, and no number where the mean of the ratio has none: one pixel of three members.
+
+    A variance of k = pixels * (members - 1) degrees of freedom makes ratios k / (k - 2) times too large.
+    """
+    freedom = pixels * (powers.n - 1)
+    share = torch.where(freedom > 2 + 1e-6, 1 - 2 / freedom, torch.nan)
+    return (powers.mean / powers.noise * share - 1 / powers.n).nanmean().item()
+
+
+def means_of_groups(members: Tensor) -> Tensor:
+    """Mean maps of ``GROUPS`` or more disjoint groups of members, as large as can be, (groups, images, ...)."""
+    size = max(1, len(members) // GROUPS)
+    count = len(members) // size
+    return members[: count * size].unflatten(0, (count, size)).mean(1)
 
 
 def mismatch(members: Tensor) -> Tensor:
@@ -135,16 +193,22 @@ def of_maps(maps: Tensor, again: Tensor | None = None, *, seed: int = 0) -> Cont
     n, own, moved = len(maps), measure_maps(maps), shift(maps, seed)
     sampling = (maps - (maps if again is None else again)).double().square().flatten(2).sum(2) / 2  # members, images
     sampled = replicates(lambda members: sampling[members].mean(0), n)
+    shares = replicates(lambda members: _signal_shares(maps[members], own.value.noise), n)
     return Controlled(
         own,
+        measure_maps(means_of_groups(maps)),
         measure_maps(mismatch(maps)),
         measure_maps(moved),
         measure_maps(maps.abs()),
         measure_maps(moved.abs()),
-        *_signal_shares(maps, own.value.noise),
+        shares.map(itemgetter(0)),
+        shares.map(itemgetter(1)),
         own.map(lambda powers, share: (share / powers.noise).nanmean().item(), sampled),
         replicates(lambda members: with_the_others(ssim, maps[members]).mean().item(), n),
-        *(replicates(partial(_of_pairs, ssim_of_pairs(maps, step)), n) for step in (0, 1)),
+        replicates(partial(_of_pairs, ssim_of_pairs(maps)), n),
+        replicates(partial(_of_pairs, ssim_of_pairs(maps, 1)), n),
+        independent_pixels(maps),
+        (maps.amax((-2, -1)) == maps.amin((-2, -1))).all(-1).all(0).double().mean().item(),
     )
 
 
@@ -179,6 +243,8 @@ def _joined(parts: list[Controlled], weights: list[int]) -> Controlled:
     def join(first, *rest):
         if isinstance(first, Measurement):
             return snr.joined([first, *rest])
+        if isinstance(first, Tensor):
+            return torch.cat([first, *rest])
         return first.map(mean, *rest) if isinstance(first, Replicates) else mean(first, *rest)
 
     return Controlled(*map(join, *(vars(part).values() for part in parts)))

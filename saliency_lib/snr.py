@@ -3,6 +3,8 @@
 mu and sigma are the mean and standard deviation of a map over members, per pixel; SNR = ||mu|| / ||sigma|| per image
 (Eq. 5). The plug-in estimate is biased upwards, since the norm of a noisy mean holds noise too:
 E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sqrt(n). The debiased one takes that off.
+A map of d independent pixels is biased further: its noise has k = d (n - 1) degrees of freedom, and E[1 / ||sigma||^2]
+makes SNR^2 k / (k - 2) times too large, (n - 1) / (n - 3) for a map of one pixel (:mod:`saliency_lib.controls`).
 """
 
 import math
@@ -149,7 +151,7 @@ def log_mean(power: Mapping[Hashable, float], names: Sequence) -> float:
 
 
 def debiased_mean(p: Powers) -> float:
-    """The table statistic without bias from few members: root of the mean over images of unclipped squared SNR."""
+    """Without bias from few members, for ratios: root of the mean over images of unclipped squared SNR."""
     return rooted(power_mean(p))
 
 

@@ -70,8 +70,10 @@ def test_level_and_what_is_the_same_everywhere_are_shares_of_the_signal(parts):
     found = controls.measure(*fixed(maps), torch.zeros(40, 1, 16, 16), torch.zeros(40))
     level, everywhere, image = (p**2 for p in parts)
     total = level + everywhere + image
-    assert abs(found.level - level / total) < 0.05
-    assert abs(found.everywhere - (level + everywhere) / total) < 0.05
+    assert abs(found.level.value - level / total) < 0.05
+    assert abs(found.everywhere.value - (level + everywhere) / total) < 0.05
+    for shown in (found.level.estimate(), found.everywhere.estimate()):
+        assert shown.low <= shown.value <= shown.high and shown.n == 6
 
 
 def test_sampling_is_told_from_training():
@@ -109,8 +111,12 @@ def test_intervals_over_members_are_the_jackknife_of_each_statistic():
     left = [with_the_others(ssim, maps[[i for i in range(5) if i != k]]).mean().item() for k in range(5)]
     assert found.likeness.estimate() == pytest.approx(jackknife(whole, left, [1] * 5), rel=1e-6)
     own = snr.measure_maps(maps)
-    power = [snr.power_mean(p) for p in (own.value, *own.without)]
-    assert found.power.estimate() == pytest.approx(jackknife(power[0], power[1:], [1] * 5))
+    for part, statistic in (
+        (found.corrected, controls.paper_power),
+        (found.power, lambda p: controls.unbiased_power(p, found.independent)),
+    ):
+        power = [statistic(p) for p in (own.value, *own.without)]
+        assert part.estimate() == pytest.approx(jackknife(power[0], power[1:], [1] * 5))
 
 
 def test_equal_maps_are_no_distance_apart_and_unrelated_ones_a_whole():
@@ -125,8 +131,8 @@ def test_silent_and_constant_maps_give_no_numbers_rather_than_wrong_ones():
     assert all(math.isnan(part.estimate().value) for part in (silent.power, silent.apart, silent.sampling))
     constant = torch.rand(4, 8, 1, 1, 1, generator=torch.Generator().manual_seed(0)).add(0.5).expand(4, 8, 1, 16, 16)
     found = controls.of_maps(constant.clone())
-    assert abs(found.level - 1) < 1e-6
-    assert found.shifted.power_ratio().value == pytest.approx(found.power.value)
+    assert abs(found.level.value - 1) < 1e-6 and found.constant == 1
+    assert found.shifted.power_ratio().value == pytest.approx(found.own.power_ratio().value)
     one_silent = noise(4, 8, 1, 16, 16).add(1)
     one_silent[:, 3] = 0
     rest = snr.measure_maps(one_silent[:, [i for i in range(8) if i != 3]])
@@ -142,6 +148,7 @@ def test_parts_of_the_images_make_the_whole(monkeypatch):
     parts = controls.measure("input_gradient", nets, x, y)
     torch.testing.assert_close(snr.snr(parts.own.value), snr.snr(whole.own.value))
     assert len(parts.mismatched.value.mean) == 7
+    torch.testing.assert_close(parts.independent, whole.independent)
     for name in ("sampling", "likeness", "pairs"):
         assert getattr(parts, name).estimate() == pytest.approx(getattr(whole, name).estimate())
     assert len(parts.apart.without) == 3
@@ -150,3 +157,67 @@ def test_parts_of_the_images_make_the_whole(monkeypatch):
 def test_too_few_images_are_refused_before_anything_is_computed():
     with pytest.raises(ValueError, match="4 members need as many different images, not 3"):
         controls.measure("input_gradient", [None] * 4, torch.zeros(3, 3, 16, 16), torch.zeros(3, dtype=torch.int64))
+
+
+def few_pixels(members, images, pixels, ratio, seed=0):
+    """Maps, (members, images, 1, 1, pixels), of independent pixels of unit noise, with ||mu|| / ||sigma|| = ratio."""
+    return ratio + noise(members, images, 1, 1, pixels, seed=seed).double()
+
+
+@pytest.mark.parametrize("members,pixels", [(8, 1), (12, 1), (6, 2), (5, 4), (4, 16)])
+def test_maps_of_few_pixels_are_not_too_calm(members, pixels):
+    """By the closed form, squared ratios of noise with k degrees of freedom are k / (k - 2) times too large."""
+    maps, freedom = few_pixels(members, 20000, pixels, 1.5), pixels * (members - 1)
+    powers = snr.measure_maps(maps).value
+    ratio = powers.mean / powers.noise
+    assert ratio.mean().item() == pytest.approx(freedom / (freedom - 2) * (1.5**2 + 1 / members), rel=0.05)
+    assert controls.unbiased_power(powers, torch.tensor(pixels)) == pytest.approx(1.5**2, rel=0.05)
+
+
+def test_a_map_of_one_pixel_is_worth_one_however_it_is_enlarged():
+    maps = few_pixels(8, 2000, 1, 2.0)
+    large = maps.expand(-1, -1, 3, 5, 5)
+    assert controls.independent_pixels(large).sub(1).abs().max() < 1e-9
+    powers = snr.measure_maps(large).value
+    too_calm = snr.power_mean(powers) + 1 / 8
+    assert controls.unbiased_power(powers, controls.independent_pixels(large)) == pytest.approx(
+        too_calm * 5 / 7 - 1 / 8
+    )
+    three = snr.measure_maps(large[:3]).value
+    assert math.isnan(controls.unbiased_power(three, controls.independent_pixels(large[:3]))), "its mean is infinite"
+
+
+@pytest.mark.parametrize("members", [4, 8, 30])
+@pytest.mark.parametrize("pixels", [1, 5, 40])
+def test_independent_pixels_are_counted(members, pixels):
+    """As what they are for, their reciprocal; equal copies do not count, and unequal noise counts for less."""
+    maps = few_pixels(members, 3000, pixels, 0.3, seed=pixels).repeat(1, 1, 1, 2, 1)
+    assert (1 / controls.independent_pixels(maps)).mean().item() == pytest.approx(1 / pixels, rel=0.1)
+    weights = torch.linspace(0.2, 2, pixels).double()
+    worth = (weights**2).sum() ** 2 / (weights**4).sum()
+    assert (1 / controls.independent_pixels(maps * weights)).mean().item() == pytest.approx(1 / worth.item(), rel=0.1)
+
+
+def test_two_members_do_not_say_how_many_pixels_are_independent():
+    assert controls.independent_pixels(noise(2, 3, 1, 4, 4)).isnan().all()
+
+
+@pytest.mark.parametrize("members,groups,size", [(2, 2, 1), (3, 3, 1), (8, 4, 2), (16, 4, 4), (30, 4, 7), (11, 5, 2)])
+def test_means_of_disjoint_groups(members, groups, size):
+    maps = noise(members, 5, 1, 6, 6)
+    means = controls.means_of_groups(maps)
+    assert means.shape == (groups, *maps.shape[1:])
+    torch.testing.assert_close(means[1], maps[size : 2 * size].mean(0))
+
+
+def test_a_mean_of_members_has_the_snr_of_the_law():
+    found = controls.of_maps(0.5 * noise(1, 40, 1, 16, 16, seed=1) + noise(16, 40, 1, 16, 16))
+    assert controls.paper_power(found.of_means.value) == pytest.approx(4 * found.corrected.value, rel=0.1)
+
+
+def test_the_papers_statistic_is_a_mean_not_a_root_mean_square():
+    strength = torch.linspace(0.2, 3, 40).view(1, -1, 1, 1, 1)
+    powers = snr.measure_maps(strength + noise(30, 40, 1, 16, 16)).value
+    assert controls.paper_power(powers) == pytest.approx(snr.plugin_mean(powers) ** 2 - 1 / 30)
+    assert snr.rooted(controls.paper_power(powers)) == pytest.approx(1.6, rel=0.03)
+    assert snr.debiased_mean(powers) == pytest.approx(strength.square().mean().sqrt().item(), rel=0.03)

@@ -11,7 +11,7 @@ FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 FLOORS = (
     ("runtime",),
     ("channels", "estimates", "hooks", "models"),
-    ("inference",),
+    ("inference", "ranks"),
     ("data", "recipe"),
     ("training",),
     ("ensembles",),

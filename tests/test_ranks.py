@@ -1,0 +1,58 @@
+"""Rank correlations and their intervals."""
+
+import math
+
+import numpy as np
+import pytest
+
+from saliency_lib.estimates import replicates
+from saliency_lib.ranks import redrawn, spearman
+
+NAMES = list("abcdefghij")
+
+
+TRUTH = tuple(range(10))
+
+
+def measured(members, noise, seed=0, truth=TRUTH):
+    """Means over members of ten numbers, each with so much noise, and the same without each group of members."""
+    values = np.array(truth) + noise * np.random.default_rng(seed).standard_normal((members, len(truth)))
+    return replicates(lambda kept: dict(zip(NAMES, values[kept].mean(0))), members)
+
+
+def test_redrawn_numbers_have_the_spread_of_a_mean():
+    drawn = redrawn(measured(400, 3.0), draws=4000)
+    assert list(drawn) == NAMES
+    for place, name in enumerate(NAMES):
+        assert drawn[name].mean() == pytest.approx(place, abs=0.6)
+    spread = np.mean([drawn[name].std() for name in NAMES])
+    assert spread == pytest.approx(3 / math.sqrt(400), rel=0.25)
+
+
+def test_what_goes_together_is_drawn_together():
+    shared = np.random.default_rng(0).standard_normal(20)
+    both = replicates(lambda kept: {"a": shared[kept].mean(), "b": 2 * shared[kept].mean()}, 20)
+    drawn = redrawn(both)
+    np.testing.assert_allclose(drawn["b"], 2 * drawn["a"])
+
+
+def test_a_clear_order_is_certain_and_a_blurred_one_is_not():
+    assert spearman(measured(16, 0.01), measured(16, 0.01, 1)) == pytest.approx((1, 1, 1))
+    blurred = spearman(measured(16, 8.0), measured(16, 8.0, 1))
+    assert blurred.high - blurred.low > 0.1 and blurred.low <= blurred.value <= blurred.high <= 1
+    assert blurred.n == 16 and blurred.df == 9
+
+
+def test_intervals_cover_the_true_order():
+    """The order of twenty members' means against the true one, ten numbers a standard error apart."""
+    held = 0
+    for seed in range(40):
+        a, b = measured(20, math.sqrt(20), 2 * seed), measured(20, math.sqrt(20), 2 * seed + 1)
+        e = spearman(a, b)
+        held += e.low <= 1 <= e.high + 1e-9
+    assert held >= 36
+
+
+def test_two_members_and_missing_numbers_leave_it_open():
+    for of in (measured(2, 0.1), measured(16, 0.1, truth=(math.nan, *TRUTH[1:]))):
+        assert spearman(of, of)[1:] == (-math.inf, math.inf)
