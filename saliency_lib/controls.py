@@ -74,6 +74,11 @@ class Controlled:
         return self.own.map(lambda powers: unbiased_power(powers, self.independent))
 
     @property
+    def plugin(self) -> Replicates[float]:
+        """The papers' statistic as measured, mean over images of Eq. 5."""
+        return self.own.map(snr.plugin_mean)
+
+    @property
     def corrected(self) -> Replicates[float]:
         """Square of the papers' statistic, less what noise adds to it; unclipped."""
         return self.own.map(paper_power)
