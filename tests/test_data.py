@@ -82,6 +82,14 @@ def test_cdigits_are_white_and_in_the_middle():
     assert (shares.sum(1) @ x).abs().max() < 6 and (shares.sum(2) @ x).abs().max() < 6
 
 
+@pytest.mark.parametrize("name", ["photodigits", "cdigits"])
+def test_images_of_one_scan_are_known_and_have_its_label(name):
+    val = data.load(name, "val", n=600)
+    which, labels = embedded.scan_of(name, "val", 600), embedded.scans("val")[1]
+    assert torch.equal(labels[which], val.labels) and len(which.unique()) < 360 < 600
+    assert torch.equal(embedded.scan_of("digits", "val", 5), torch.arange(5))
+
+
 def test_photodigits_masks_lie_on_one_colour_that_stands_out():
     """Where the ink is full the colour is the digit's own; the background differs from it in luma on average."""
     val = data.load("photodigits", "val", n=100, size=64)

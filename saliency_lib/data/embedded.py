@@ -24,6 +24,7 @@ TRAIN_SCANS = 1437  # of 1,797; the others are for validation, so that no valida
 COLOURED = ("astronaut", "chelsea", "coffee", "rocket", "hubble_deep_field", "immunohistochemistry")
 PHOTOS = (*COLOURED, "brick", "grass", "gravel", "camera")
 SIDE = 0.875  # of a digit in cdigits, of the picture's: 28 of 32 pixels, as in CMNIST
+SEEDS = {"photodigits": 20221, "cdigits": 20222}  # of what is composed
 CONTRAST = 0.3  # least difference in luma between a digit's colour and the mean of its background, of 1
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
@@ -98,10 +99,22 @@ def _standing_out(colour: Tensor, behind: Tensor) -> Tensor:
     return (colour + (wanted - luma)[:, None]).clamp(0, 1)
 
 
+def _which(draw: _Draws, count: int) -> Tensor:
+    """The scan of each composed image, (n,)."""
+    return (draw(0) * count).long().clamp(max=count - 1)
+
+
+def scan_of(name: str, split: str, n: int) -> Tensor:
+    """Which scan is in each of the first ``n`` images of a composed set, (n,); of other sets each image is its own."""
+    if name not in SEEDS:
+        return torch.arange(n)
+    return _which(_Draws(SEEDS[name], split, n), len(scans(split)[1]))
+
+
 def _composed(split: str, n: int, size: int, seed: int, varied: bool) -> dict[str, Tensor]:
     """``n`` digits on photographs, of any colour, size and place, or all white, of one size and in the middle."""
     (ink, labels), draw = scans(split), _Draws(seed, split, n)
-    scan = (draw(0) * len(ink)).long().clamp(max=len(ink) - 1)
+    scan = _which(draw, len(ink))
     side = 0.55 + 0.35 * draw(1, 1) if varied else torch.full((n, 1), SIDE)  # of the picture's
     offset = (2 * draw(2, 2) - 1) * (1 - side) if varied else torch.zeros(n, 2)  # from its middle
     alpha = (1.5 * _placed(ink[scan], 1 / side.expand(-1, 2), -offset / side, size)).clamp(0, 1)
@@ -115,10 +128,10 @@ def _composed(split: str, n: int, size: int, seed: int, varied: bool) -> dict[st
 @DataSet(DIGITS, 32, (0.4855, 0.4382, 0.4152), (0.2520, 0.2299, 0.2434))
 def photodigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for; a digit's side is 55 to 90 % of the picture's."""
-    return kept(_composed, split, n or COMPOSED[split], size, seed=20221, varied=True)
+    return kept(_composed, split, n or COMPOSED[split], size, seed=SEEDS["photodigits"], varied=True)
 
 
 @DataSet(DIGITS, 16, (0.6320, 0.5923, 0.5768), (0.2848, 0.2888, 0.2970))
 def cdigits(split: str, n: int | None, size: int, root: Path) -> dict[str, Tensor]:
     """As many composed images as are asked for, every digit white and in the middle, 7/8 as wide as the picture."""
-    return kept(_composed, split, n or COMPOSED[split], size, seed=20222, varied=False)
+    return kept(_composed, split, n or COMPOSED[split], size, seed=SEEDS["cdigits"], varied=False)
