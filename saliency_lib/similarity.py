@@ -4,7 +4,9 @@ As Adebayo et al. 2018 describe them: Spearman on the maps as they are; SSIM and
 largest absolute value. Maps are (n, c, h, w); all channels take part.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,8 +38,11 @@ def _same_shape(a: Tensor, b: Tensor) -> None:
 def spearman(a: Tensor, b: Tensor, absolute: bool = False) -> Tensor:
     """Spearman's rank correlation, (n,) float64, ties by mean rank; ``absolute`` ranks absolute values."""
     _same_shape(a, b)
-    a, b = ((m.abs() if absolute else m).detach().cpu().flatten(1).numpy() for m in (a, b))
-    return pearson(*(torch.from_numpy(rankdata(m, axis=1)) for m in (a, b)))
+    return pearson(*(_ranks(m.abs() if absolute else m) for m in (a, b)))
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    return torch.from_numpy(rankdata(maps.detach().cpu().flatten(1).numpy(), axis=1))
 
 
 def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, win_size: int = 5, normalise: bool = True) -> Tensor:
@@ -55,8 +60,6 @@ def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, win_size: int = 5, norma
         Divide each map by its largest absolute value first.
     """
     _same_shape(a, b)
-    if win_size % 2 == 0 or not 3 <= win_size <= min(a.shape[-2:]):
-        raise ValueError(f"the window must be odd, and 3 to {min(a.shape[-2:])} pixels wide, not {win_size}")
     a, b = (_Windows(unit(m.detach().double()) if normalise else m.detach().double(), win_size) for m in (a, b))
     return _ssim(a, b, data_range)
 
@@ -64,7 +67,9 @@ def ssim(a: Tensor, b: Tensor, data_range: float = 2.0, win_size: int = 5, norma
 class _Windows:
     """Maps with their windows' means and variances, to be compared with others more than once."""
 
-    def __init__(self, maps: Tensor, win_size: int):
+    def __init__(self, maps: Tensor, win_size: int = 5):
+        if win_size % 2 == 0 or not 3 <= win_size <= min(maps.shape[-2:]):
+            raise ValueError(f"the window must be odd, and 3 to {min(maps.shape[-2:])} pixels wide, not {win_size}")
         self.maps, self.win_size, self.unbiased = maps, win_size, win_size**2 / (win_size**2 - 1)
         self.mean = self.pooled(maps)
         self.variance = self.unbiased * (self.pooled(maps * maps) - self.mean**2)
@@ -111,29 +116,57 @@ def hog(a: Tensor, b: Tensor, cell: int | None = None) -> Tensor:
         Side of a cell in pixels; default: by :func:`hog_cell`.
     """
     _same_shape(a, b)
-    side = min(a.shape[-2:])
+    return pearson(_histograms(a, cell), _histograms(b, cell))
+
+
+def _histograms(maps: Tensor, cell: int | None = None) -> Tensor:
+    side = min(maps.shape[-2:])
     cell = hog_cell(side) if cell is None else cell
     if cell < 1 or 3 * cell > side:
         raise ValueError(f"maps of {side} pixels have no 3x3 cells of {cell} pixels; use cell={side // 3} or less")
+    cells = {"pixels_per_cell": (cell, cell), "channel_axis": 0}
+    return torch.from_numpy(np.stack([feature.hog(v, **cells) for v in unit(maps.detach().double()).cpu().numpy()]))
 
-    def histogram(values: np.ndarray) -> np.ndarray:
-        return feature.hog(values, pixels_per_cell=(cell, cell), channel_axis=0)
 
-    features = (np.stack([histogram(v) for v in unit(m.detach().double()).cpu().numpy()]) for m in (a, b))
-    return pearson(*(torch.from_numpy(f) for f in features))
+@dataclass(frozen=True)
+class Measure:
+    """Likeness of maps, ``measure(a, b)``, (n,) float64, by what ``prepare`` makes of (n, c, h, w)."""
+
+    prepare: Callable[[Tensor], Any]
+    alike: Callable[[Any, Any], Tensor]
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        _same_shape(a, b)
+        return self.alike(self.prepare(a), self.prepare(b))
 
 
 MEASURES = {  # the four of Adebayo et al. 2018 with their channel reductions: of maps (n, c, h, w), one value per image
-    "rank correlation": lambda a, b: spearman(total(a), total(b)),
-    "absolute rank correlation": lambda a, b: spearman(abs_sum(a), abs_sum(b)),
-    "SSIM": lambda a, b: ssim(total(a), total(b)),
-    "HOG": lambda a, b: hog(total(a), total(b)),
+    "rank correlation": Measure(lambda maps: _ranks(total(maps)), pearson),
+    "absolute rank correlation": Measure(lambda maps: _ranks(abs_sum(maps)), pearson),
+    "SSIM": Measure(lambda maps: _Windows(unit(total(maps).detach().double())), _ssim),
+    "HOG": Measure(lambda maps: _histograms(total(maps)), pearson),
 }
 
 
-def compare(a: Tensor, b: Tensor, measures: Sequence[str] = tuple(MEASURES)) -> dict[str, np.ndarray]:
+@dataclass
+class Prepared:
+    """Maps (n, c, h, w) that are compared more than once: what a measure needs of them is made once and kept."""
+
+    maps: Tensor
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def by(self, measure: str) -> Any:
+        """What the measure compares."""
+        if measure not in self.made:
+            self.made[measure] = MEASURES[measure].prepare(self.maps)
+        return self.made[measure]
+
+
+def compare(
+    a: Tensor | Prepared, b: Tensor | Prepared, measures: Sequence[str] = tuple(MEASURES)
+) -> dict[str, np.ndarray]:
     """Similarity of maps (n, c, h, w) by some of ``MEASURES``, (n,) float64 each; a map without variation is like none,
-    which counts as 0.
+    which counts as 0. Maps that are compared with many are better :class:`Prepared`.
 
     Raises
     ------
@@ -142,19 +175,23 @@ def compare(a: Tensor, b: Tensor, measures: Sequence[str] = tuple(MEASURES)) -> 
     """
     if unknown := [name for name in measures if name not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; some of {sorted(MEASURES)}, as a list")
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+    first, second = (m if isinstance(m, Prepared) else Prepared(m) for m in (a, b))
+    _same_shape(first.maps, second.maps)
+    if not (torch.isfinite(first.maps).all() and torch.isfinite(second.maps).all()):
         raise ValueError("the maps hold values that are not finite, which are like nothing; look at the method")
-    varied = torch.stack([m.flatten(1).amax(1) > m.flatten(1).amin(1) for m in (a.cpu(), b.cpu())]).all(0)
-    return {name: torch.where(varied, MEASURES[name](a, b).cpu().nan_to_num(0), 0).numpy() for name in measures}
+    flat = [m.maps.cpu().flatten(1) for m in (first, second)]
+    varied = torch.stack([m.amax(1) > m.amin(1) for m in flat]).all(0)
+    found = {name: MEASURES[name].alike(first.by(name), second.by(name)) for name in measures}
+    return {name: torch.where(varied, values.cpu().nan_to_num(0), 0).numpy() for name, values in found.items()}
 
 
 def of_pairs(members: Sequence[Tensor], measure: str) -> np.ndarray:
     """:func:`compare` of every two members' maps: (members, members, images), not a number for a member with itself."""
-    n = len(members)
+    n, ready = len(members), [Prepared(maps) for maps in members]
     found = np.full((n, n, len(members[0])), np.nan)
     for i in range(n):
         for j in range(i):
-            found[i, j] = found[j, i] = compare(members[i], members[j], [measure])[measure]
+            found[i, j] = found[j, i] = compare(ready[i], ready[j], [measure])[measure]
     return found
 
 

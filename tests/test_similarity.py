@@ -208,3 +208,15 @@ def test_compare_refuses_what_is_no_map_or_no_measure():
         similarity.compare(a, a, "SSIM")
     with pytest.raises(ValueError, match="not finite"):
         similarity.compare(a * torch.nan, a)
+
+
+def test_prepared_maps_compare_as_maps_do_and_are_prepared_once():
+    a, b, c = maps(0), maps(1) + maps(0), maps(2)
+    ready, calls = similarity.Prepared(a), []
+    for other in (b, c):
+        plain, fast = similarity.compare(a, other), similarity.compare(ready, similarity.Prepared(other))
+        assert all((plain[name] == fast[name]).all() for name in similarity.MEASURES)
+        calls.append({name: id(made) for name, made in ready.made.items()})
+    assert calls[0] == calls[1] and set(calls[0]) == set(similarity.MEASURES)
+    with pytest.raises(ValueError, match="expected two sets of maps"):
+        similarity.compare(ready, b[:2])
