@@ -37,7 +37,7 @@ def signal(maps: Tensor, seed: int = 0) -> Signal:
     own = snr.measure_maps(maps)
     moved = snr.measure_maps(torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1))
     plugin = own.estimate(snr.plugin_mean)
-    return Signal(plugin._replace(low=max(plugin.low, 0.0)), own.debiased(), moved.debiased())
+    return Signal(plugin.map(lambda value: max(value, 0.0)), own.debiased(), moved.debiased())
 
 
 @dataclass(frozen=True)
