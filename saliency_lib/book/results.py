@@ -26,14 +26,15 @@ PAPERS = {
     "H": "Herdt et al. 2024, smooth deep saliency",
 }
 FOUND = {
-    "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}. It "
-    "grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a factor of "
+    "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, as "
+    "30 of them would give it. It grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a factor of "
     "{W19: SNR with ReLU}, one more layer by {W18: SNR with one layer more}.",
     "B": "The share of a gradient's strongest pixels that lie on the object changes with noise on the weights "
-    "(NoiseGrad) by {B02: NoiseGrad better than of base}, with noise on weights and input (FusionGrad) by "
-    "{B02: FusionGrad better than of base}.",
-    "A": "Rank correlation of a CNN's map with that of the trained network: {A01: of gradient} for the gradient with "
-    "all layers redrawn, {A03: guided backprop, upper half} for guided backpropagation with the upper half redrawn.",
+    "(NoiseGrad) by {B02: NoiseGrad than baseline}, with noise on weights and input (FusionGrad) by "
+    "{B02: FusionGrad than baseline}.",
+    "A": "With all layers redrawn a CNN's gradient has lost {A01: all layers redrawn, gradient, rank} more of its "
+    "rank correlation than another training costs; guided backpropagation keeps "
+    "{A03: upper half redrawn, guided backprop} of 1 with the upper half redrawn.",
     "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
     "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
     "{H06: lost} points of accuracy.",
