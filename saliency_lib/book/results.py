@@ -27,8 +27,8 @@ PAPERS = {
 }
 FOUND = {
     "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, as "
-    "30 of them would give it. It grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a factor of "
-    "{W19: SNR with ReLU}, one more layer by {W18: SNR with one layer more}.",
+    "30 of them would give it. It grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a "
+    "factor of {W19: SNR with ReLU}, one more layer by {W18: SNR with one layer more}.",
     "B": "The share of a gradient's strongest pixels that lie on the object changes with noise on the weights "
     "(NoiseGrad) by {B02: NoiseGrad than baseline}, with noise on weights and input (FusionGrad) by "
     "{B02: FusionGrad than baseline}.",
