@@ -29,6 +29,7 @@ from saliency_lib.book.claims import (
 from saliency_lib.book.results import PAPERS_DATA, QUICK
 from saliency_lib.estimates import UNKNOWN, Estimate, exact, student
 from saliency_lib.runtime.store import PROJECT
+from saliency_lib.snr import debiased_number
 
 
 def quantity(value, low, high, least=-math.inf, most=math.inf, reading=FIRST):
@@ -248,3 +249,19 @@ def test_published_tables_are_read_by_name():
     assert table.snr["instance_norm"] == 0.702
     with pytest.raises(ValueError, match="unknown table 'nope'; one of .*woerl2023_table1_snr"):
         claims.published("nope")
+
+
+def test_what_woerl_et_al_call_similar_follows_from_their_numbers():
+    """0.79 with SGD against 0.589 of Tab. 1, and against 0.694 of the text, all less what noise adds in 30 networks."""
+    text = claims.published("woerl2023_text_snr").set_index("setting").snr
+    of_table = claims.published("woerl2023_table1_snr").set_index(["dataset", "method"]).resnet18
+    against = {"1.37": of_table["imagenette", "input_gradient"], "1.15": text["batch_norm"]}
+    sgd, found = debiased_number(text["sgd_step_decay"], 30), 0
+    for rows in claims.all_readings().values():
+        for row in rows.values():
+            for number, plugin in against.items():
+                if f"factor of {number}" in row["words"] or f"{number} is the paper's" in row["words"]:
+                    ratio, found = sgd / debiased_number(plugin, 30), found + 1
+                    limits = {float(row[side]) for side in ("low", "high") if row[side]}
+                    assert limits <= {round(1 / ratio, 2), round(ratio, 2)}, (row["claim"], row["quantity"])
+    assert found >= 11
