@@ -275,14 +275,14 @@ def test_criteria_of_several_methods_are_those_of_each_alone():
     (net, (x, y)), masks = (tiny_net(), batch()), torch.zeros(5, 16, 16, dtype=torch.bool)
     masks[:, 4:9, 6:12] = True
     methods = list(noisegrad.variants("input_gradient", 0.3, n=2).values())
-    found = criteria(net, x, y, masks, methods=methods, n_nudges=2, n_runs=8, seed=3)
+    found = criteria(net, x, y, masks, methods=methods, n_nudges=2, radius=0.1, n_runs=8, seed=3)
     assert found.shape == (len(CRITERIA), 4, 5) and found.dtype == torch.float64
     for k, method in enumerate(methods):
         maps = abs_sum(method(net, x, y, seed=3))
         alone = {
             "localisation": relevance_rank_accuracy(maps, masks),
             "faithfulness": faithfulness_correlation(net, x, y, maps, n_runs=8, seed=3),
-            "robustness": max_sensitivity(method, net, x, y, n_samples=2, seed=3),
+            "robustness": max_sensitivity(method, net, x, y, radius=0.1, n_samples=2, seed=3),
             "sparseness": gini(maps),
         }
         torch.testing.assert_close(found[:, k], torch.stack([alone[name] for name in CRITERIA]), atol=1e-4, rtol=1e-4)

@@ -23,6 +23,7 @@ def criteria(
     methods: Sequence[Callable[..., Tensor]],
     n_runs: int = 100,
     n_nudges: int = 10,
+    radius: float = 0.2,
     seed: int = 0,
 ) -> Tensor:
     """Bykov et al. 2022, Tab. 1, in the order of ``CRITERIA``, of absolute maps summed over colours.
@@ -35,8 +36,8 @@ def criteria(
         Functions of the methods' signature.
     n_runs : int
         Of :func:`saliency_lib.quality.faithfulness_correlation`.
-    n_nudges : int
-        How many times each image is changed a little, for :func:`saliency_lib.quality.max_sensitivity`.
+    n_nudges, radius
+        How many times each image is changed, and how much, for :func:`saliency_lib.quality.max_sensitivity`.
 
     Returns
     -------
@@ -44,6 +45,7 @@ def criteria(
         (criteria, methods, n) float64.
     """
     maps = torch.stack([abs_sum(method(model, images, targets, seed=seed)) for method in methods])
-    robust = [max_sensitivity(m, model, images, targets, n_samples=n_nudges, seed=seed) for m in methods]
+    nudges = {"radius": radius, "n_samples": n_nudges, "seed": seed}
+    robust = [max_sensitivity(method, model, images, targets, **nudges) for method in methods]
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, torch.stack(robust), gini(maps)])
