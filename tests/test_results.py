@@ -125,29 +125,6 @@ def test_runs_on_the_papers_data_are_told_with_what_was_changed(tmp_path):
     assert not set(re.findall(r"[A-Z]\d\d", results.overview())) & set(claims.verdicts(PAPERS_DATA))
 
 
-def estimates(content):
-    """Values with their bounds, wherever they stand in a figure's JSON."""
-    if isinstance(content, dict):
-        if {"value", "low", "high"} <= set(content) and None not in content.values():
-            yield content["value"], content["low"], content["high"]
-        content = list(content.values())
-    if isinstance(content, list):
-        for part in content:
-            yield from estimates(part)
-
-
-def test_numbers_on_the_page_for_teachers_are_those_of_the_figures():
-    known = {e for path in QUICK.glob("*.json") for e in estimates(json.loads(path.read_text()))}
-    number = r"(-?\d+(?:\.\d+)?)(?: ?%)?"
-    text = (PROJECT / "docs" / "teaching.md").read_text()
-    told = re.findall(rf"{number}\s\[{number},\s+{number}\]", text)
-    assert len(told) > 40
-    for words in told:
-        digits = [len(word.partition(".")[2]) for word in words]
-        same = ([f"{scale * x:.{d}f}" for x, d in zip(e, digits)] == list(words) for e in known for scale in (1, 100))
-        assert any(same), f"no figure of quick says {words}"
-
-
 def test_every_notebook_is_listed_with_its_minutes_and_differences():
     table, differences = results.notebooks(), results.deviations()
     for name in profiles.notebooks():

@@ -74,7 +74,8 @@ def compare(committed: Path, regenerated: Path) -> Comparison:
     pairs, lines = {}, []
     for path in sorted(regenerated.glob("*.json")):
         if (committed / path.name).exists():
-            pairs[path.stem] = [json.loads((at / path.name).read_text("utf-8")) for at in (committed, regenerated)]
+            both = (at / path.name for at in (committed, regenerated))
+            pairs[path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in both]
         else:
             lines.append(f"{path.stem}: no committed numbers to compare with")
     leaves = {name: [flatten(each["numbers"]) for each in both] for name, both in pairs.items()}
