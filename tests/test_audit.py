@@ -633,7 +633,13 @@ def test_an_audit_from_the_command_line(mine, capsys):
     for code in ("import ", "sentences.of_noise", "Predict first", "On your own"):
         assert code not in page
     numbers = json.loads((mine / "out" / "09_snr.json").read_text())["numbers"]["SNR debiased"]
-    assert set(numbers) == {"input_gradient", "gradcam"} and set(numbers["gradcam"]) == {"value", "low", "high"}
+    assert set(numbers) == {"input_gradient", "gradcam"} and set(numbers["gradcam"]) == {
+        "value",
+        "low",
+        "high",
+        "df",
+        "n",
+    }
     assert page.count("<th>gradcam</th>") == 3, "a row in three tables"
 
 

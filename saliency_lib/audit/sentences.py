@@ -30,7 +30,7 @@ class Sentences(list):
 class Problems(Sentences):
     """What an audit could not do, a sentence each; and ``remarks`` on how it read what it was given."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__("What could not be done")
         self.remarks: list[str] = []
 

@@ -45,7 +45,9 @@ def criteria(
         (criteria, methods, n) float64.
     """
     maps = torch.stack([abs_sum(method(model, images, targets, seed=seed)) for method in methods])
-    nudges = {"radius": radius, "n_samples": n_nudges, "seed": seed}
-    robust = [max_sensitivity(method, model, images, targets, **nudges) for method in methods]
+    robust = [
+        max_sensitivity(method, model, images, targets, radius=radius, n_samples=n_nudges, seed=seed)
+        for method in methods
+    ]
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, torch.stack(robust), gini(maps)])
