@@ -12,6 +12,7 @@ templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["explorer.js"]
 html_show_sphinx = False
 html_copy_source = True
 html_theme_options = {

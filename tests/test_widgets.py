@@ -1,6 +1,7 @@
 """An explorer shows the right picture, live or at rest, and leaves nothing behind."""
 
 import base64
+import json
 import re
 import sys
 
@@ -55,27 +56,45 @@ class Drawing:
 
 
 def pictures(markup):
-    return re.findall(r'src="data:image/png;base64,([^"]+)"', markup)
+    return re.findall(r'src="data:image/webp;base64,([^"]+)"', markup)
 
 
-def test_at_rest_there_are_pictures_with_captions_and_no_widget(shown, monkeypatch):
+def on_page(markup):
+    """Controls and frames."""
+    data = json.loads(re.search('<script type="application/json">(.*)</script>', markup).group(1))
+    return data["controls"], data["frames"]
+
+
+def test_a_page_has_every_frame_and_no_widget(shown, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)  # an import would fail
     draw = Drawing()
-    explorer.explore(draw, figsize=(2, 1), n=range(1, 4), kind=["plain", "other"], still=[{"n": 3}, {"kind": "other"}])
+    explorer.explore(draw, figsize=(2, 1), n=range(1, 4), kind=["plain", "other"], start={"n": 3}, page={"n": [1, 3]})
     (bundle,) = shown
-    assert set(bundle) == {"text/html", "text/plain"} and draw.asked == [(3, "plain"), (1, "other")]
+    assert set(bundle) == {"text/html", "text/plain"} and bundle["text/plain"] == "n 3, kind plain"
+    assert sorted(draw.asked) == [(1, "other"), (1, "plain"), (3, "other"), (3, "plain")]
     markup = bundle["text/html"]
-    assert len(set(pictures(markup))) == 2
-    assert "<figcaption>n 3, kind plain</figcaption>" in markup and "<figcaption>n 1, kind other</figcaption>" in markup
-    assert "./run_all.sh lab" in markup and "n, kind" in markup
-    assert 'alt="plain &quot;bar&quot; of 3 &amp; more &lt;b&gt;"' in markup
-    assert "http" not in markup and "script" not in markup
+    controls, frames = on_page(markup)
+    assert controls == [
+        {"name": "n", "labels": ["1", "3"], "at": 1, "slider": True},
+        {"name": "kind", "labels": ["plain", "other"], "at": 0, "slider": False},
+    ]
+    assert [alt for _, alt in frames] == [f'{k} "bar" of {n} & more <b>' for n in (1, 3) for k in ("plain", "other")]
+    assert len({url for url, _ in frames}) == 2, "the kind is not drawn"
+    assert pictures(markup.partition("<script")[0])[0] in frames[2][0]
+    assert 'alt="plain &quot;bar&quot; of 3 &amp; more &lt;b&gt;"' in markup and "http" not in markup
 
 
-def test_at_rest_the_first_values_are_shown_if_nothing_is_asked_for(shown):
+def test_what_is_written_about_a_picture_cannot_end_the_script(shown):
+    explorer.explore(lambda figure, n: f"</script>{n}", figsize=(2, 1), n=[1, 2])
+    markup = shown[0]["text/html"]
+    assert markup.count("</script>") == 1
+    assert [alt for _, alt in on_page(markup)[1]] == ["</script>1", "</script>2"]
+
+
+def test_a_page_starts_with_the_first_values_if_nothing_is_asked_for(shown):
     draw = Drawing()
     explorer.explore(draw, figsize=(2, 1), n=(5, 6))
-    assert draw.asked == [(5, "plain")] and "n 5" in shown[0]["text/plain"]
+    assert draw.asked[0] == (5, "plain") and "n 5" in shown[0]["text/plain"]
 
 
 def test_a_picture_has_the_size_that_was_asked_for(shown, tmp_path):
@@ -88,7 +107,7 @@ def test_a_picture_has_the_size_that_was_asked_for(shown, tmp_path):
 
 
 def test_live_it_falls_back_to_a_picture_where_there_is_no_widget(live, shown, tmp_path):
-    live(Drawing(), n=range(1, 4), still=[{"n": 2}])
+    live(Drawing(), n=range(1, 4), start={"n": 2})
     bundle = shown[0]
     assert set(bundle) == {VIEW, "text/html", "text/plain"} and len(pictures(bundle["text/html"])) == 1
     book, cell = nbformat.v4.new_notebook(), nbformat.v4.new_code_cell("explore(...)")
@@ -99,7 +118,7 @@ def test_live_it_falls_back_to_a_picture_where_there_is_no_widget(live, shown, t
 
 
 def test_live_a_control_changes_the_picture_and_back(live):
-    controls, picture = live(Drawing(), n=range(1, 4), still=[{"n": 2}])
+    controls, picture = live(Drawing(), n=range(1, 4), start={"n": 2})
     slider, first = controls["n"], picture.value
     assert slider.value == "2" and slider.options == ("1", "2", "3")
     slider.value = "3"
@@ -161,8 +180,10 @@ def test_an_error_of_a_later_picture_is_told_in_its_place(live):
         ({"n": 3}, "the control 'n' takes a sequence of values, or a mapping of labels, not 3"),
         ({"n": "abc"}, "not 'abc'"),
         ({}, "at least one control"),
-        ({"n": [1], "still": [{"m": 1}]}, "there is no control 'm' for still; there are n"),
-        ({"n": [1, 2], "still": [{"n": 1}, {"n": 3}]}, r"still wants n=3, which is not offered; one of \['1', '2'\]"),
+        ({"n": [1], "start": {"m": 1}}, "there is no control 'm' for start; there are n"),
+        ({"n": [1, 2], "start": {"n": 3}}, r"start wants n=3, which is not offered; one of \['1', '2'\]"),
+        ({"n": [1, 2], "page": {"n": [2, 3]}}, r"page wants n=3, which is not offered; one of \['1', '2'\]"),
+        ({"n": [1, 2], "page": {"n": [2]}}, "start wants n=1, which page leaves out; it has 2"),
     ],
 )
 def test_what_makes_no_sense_gets_a_sentence(options, message, shown):

@@ -3,7 +3,8 @@
 ``python tests/benchmarks/joint_training.py`` appends the rows that are missing for this kind of device to
 ``joint_training.csv`` beside it: milliseconds per network and step of 128 random pictures, with everything that a step
 of training costs. One network after the other (``loop``), side by side as grouped convolutions (``stacked``) or by
-``torch.func.vmap`` (``vmap``), with all threads or in one process per core.
+``torch.func.vmap`` (``vmap``), with all threads or in one process per core. On a CPU that computes in bfloat16 the same
+in processes once more, as ``cpu-bf16``.
 """
 
 import csv
@@ -18,6 +19,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from saliency_lib import models, training
 from saliency_lib.data import ImageData
+from saliency_lib.recipe import device_settings
 from saliency_lib.runtime import parallel
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe, default_device
@@ -69,7 +71,9 @@ def by_vmap(members: list, train: ImageData, recipe: Recipe) -> None:
 def train_once(way: str, layout: str, device: str, steps: int, cell: tuple, _=None) -> None:
     """All members, one epoch of ``steps`` batches."""
     train, members = pictures(cell[0], steps), networks(*cell)
-    recipe = Recipe(epochs=1, batch_size=BATCH, lr=1e-3, device=device, channels_last=layout == "channels_last")
+    device, _, half = device.partition("-")
+    options = {"channels_last": layout == "channels_last", "bfloat16": bool(half) or device == "cuda"}
+    recipe = Recipe(epochs=1, batch_size=BATCH, lr=1e-3, device=device, **options)
     if way == "vmap":
         with seeded(0):
             by_vmap(members, train, recipe)
@@ -98,6 +102,8 @@ def milliseconds(way: str, layout: str, executor: str, device: str, cell: tuple)
 
 if __name__ == "__main__":
     device = default_device()
+    device += "-bf16" if device == "cpu" and device_settings(device)["bfloat16"] else ""
+    ways = [way for way in WAYS if way[2] == "processes" or "-" not in device]
     known = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     names = ("device", "size", "depth", "pool", "width", "way", "layout", "executor")
     done = {tuple(row[name] for name in names) for row in known}
@@ -105,7 +111,7 @@ if __name__ == "__main__":
         out = csv.writer(file)
         if not known:
             out.writerow([*names, "ms"])
-        for cell, way in itertools.product(CELLS, WAYS):
+        for cell, way in itertools.product(CELLS, ways):
             key = (device, *map(str, cell), *way)
             if key not in done:
                 out.writerow([*key, f"{milliseconds(*way, device, cell):.3g}"])

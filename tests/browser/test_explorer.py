@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from urllib.request import urlopen
 
 import nbformat
 import pytest
+from chromium import NEEDED, chromium
 
 from saliency_lib.book import profiles
 from saliency_lib.runtime.store import PROJECT
@@ -20,10 +20,6 @@ from saliency_lib.runtime.store import PROJECT
 pytestmark = pytest.mark.browser
 BOOK = "02_gradient_snr"
 DONE = "ALL" + "-DONE"  # in two parts, so that the cell's source does not hold it
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run")  # fmt: skip
 EXPLORER = ".saliency-explorer"
 MINUTES = 8  # for all cells; a slow machine trains its networks in one
 SERVER = """
@@ -106,22 +102,6 @@ def answers(address, server):
     return False
 
 
-@contextmanager
-def chromium():
-    """A page of a headless Chromium, and the addresses outside this machine that it asked for."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page, outside = browser.new_page(viewport={"width": 1300, "height": 1000}), []
-        local = ("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:", "about:")
-        page.on("request", lambda request: request.url.startswith(local) or outside.append(request.url))
-        try:
-            yield page, outside
-        finally:
-            browser.close()
-
-
 def run_all_cells(page, address, token):
     """Open the notebook, run it through the menu, and wait for its last cell."""
     page.goto(f"{address}/lab/tree/{BOOK}.ipynb?token={token}")
@@ -165,9 +145,8 @@ def at_rest(page, label, seconds=1.0):
     return last
 
 
-@pytest.mark.skipif(not CHROMIUM, reason=f"none of {', '.join(NAMES)} is installed, and CHROMIUM is not set")
+@NEEDED
 def test_the_slider_of_notebook_02_redraws_the_picture_and_comes_back(notebook, tmp_path):
-    pytest.importorskip("playwright", reason="playwright is not installed")
     shots = PROJECT / "build" / "browser"
     shots.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
