@@ -1,5 +1,6 @@
 """The site: README, results, executed notebooks and the library's pages as HTML that needs no network."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ EDITIONS = ("full", "student")
 DOCS = PROJECT / "docs"
 # Pages outside of docs/, and their names on the site.
 PAGES = {"README.md": "index.md", "RESULTS.md": "results.md", "CONTRIBUTING.md": "contributing.md"}
+MAIN_FIGURE = re.compile(r"!\[[^]]*\]\(figures/\w+/02_gradients\.png\)")
 CONTENTS = """
 ```{toctree}
 :hidden:
@@ -124,11 +126,23 @@ def stage(source: Path, executed: Path, figures: Path, *, solutions: bool) -> No
             text = "".join(line for line in text.splitlines(True) if "teaching.md" not in line)
         for there, here in {"../": "", "docs/": "", **PAGES}.items():
             text = text.replace(f"]({there}", f"]({here}")
-        path.write_text(text + contents * (path.name == "index.md"), encoding="utf-8")
+        if path.name == "index.md":
+            text = MAIN_FIGURE.sub(lambda found: explorer(executed) or found[0], text) + contents
+        path.write_text(text, encoding="utf-8")
     (source / "notebooks").mkdir()
     for name in profiles.notebooks():
         book = nbformat.read(executed / f"{name}.ipynb", as_version=4)
         nbformat.write(shown(book, name, solutions=solutions), source / "notebooks" / f"{name}.ipynb")
+
+
+def explorer(executed: Path) -> str:
+    """Notebook 02's explorer for the start page, which opens with it; empty where it has none."""
+    book = nbformat.read(executed / "02_gradient_snr.ipynb", as_version=4)
+    for output in (output for cell in book.cells for output in cell.get("outputs", [])):
+        markup = output.get("data", {}).get("text/html", "")
+        if 'class="explorer"' in markup:
+            return f"````{{raw}} html\n{markup}\n````"
+    return ""
 
 
 def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> nbformat.NotebookNode:
