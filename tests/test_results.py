@@ -18,13 +18,15 @@ def test_readme_and_results_are_up_to_date():
 def test_pages_that_differ_are_named_and_written(tmp_path, monkeypatch):
     for path in results.PAGES:
         shutil.copy(path, tmp_path)
-    readme, _ = pages = [tmp_path / path.name for path in results.PAGES]
+    pages = [tmp_path / path.name for path in results.PAGES]
     monkeypatch.setattr(results, "PAGES", pages)
-    whole = readme.read_text()
+    readme, notebook = tmp_path / "README.md", tmp_path / "04_sweep_architectures.ipynb"
+    whole, book = readme.read_text(), notebook.read_text()
     readme.write_text(re.sub(r"(\d) agree", r"\1 differ", whole))
-    assert results.stale() == [readme] == results.publish()
+    notebook.write_text(re.sub(r"(\d) \[", "7 [", book, count=1))
+    assert results.stale() == [notebook, readme] == results.publish()
     assert results.stale() == [] == results.publish()
-    assert readme.read_text() == whole
+    assert readme.read_text() == whole and notebook.read_text() == book
 
 
 def test_what_is_written_by_hand_stays():

@@ -88,10 +88,10 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:
-    """Stands for all that decides what a notebook gives: its cells, parameters, what it imports, claims and lock."""
+    """Stands for all that decides what a notebook gives: its code, parameters, what it imports, claims and lock."""
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
-    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in profiles.content(notebook)["cells"]]
-    imports = code.of_script("\n".join(source for kind, source in cells if kind == "code"))
+    cells = ["".join(cell["source"]) for cell in profiles.content(notebook)["cells"] if cell["cell_type"] == "code"]
+    imports = code.of_script("\n".join(cells))
     settings = [os.environ.get(name, "") for name in ("SALIENCY_DATA", "SALIENCY_PRECISION")]
     told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
     tables = [PROJECT / "data" / "readings.csv", *sorted((PROJECT / "data" / "published").glob("*.csv"))]

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from saliency_lib.book import claims, lines, profiles, seeds
+from saliency_lib.book import claims, lines, profiles, quotes, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK, PAPERS_DATA = (PROJECT / "figures" / name for name in ("quick", "paper"))
-PAGES = (PROJECT / "README.md", PROJECT / "RESULTS.md")
+TEXTS = (*sorted((PROJECT / "notebooks").glob("*.ipynb")), PROJECT / "docs" / "teaching.md")  # that quote numbers
+PAGES = (*TEXTS, PROJECT / "README.md", PROJECT / "RESULTS.md")
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
 DATA = ("dataset", "datasets")  # how parameters that name data sets end
 
@@ -151,17 +152,25 @@ def filled(text: str, folder: Path = QUICK) -> str:
     return part.sub(lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]](folder)}\n\n<!-- end of {m[1]} -->", text)
 
 
+def current(path: Path) -> str:
+    """What a page or a notebook should be: its parts and the numbers that it quotes as the figures have them."""
+    text = path.read_text(encoding="utf-8")
+    return quotes.refreshed_notebook(text) if path.suffix == ".ipynb" else quotes.refreshed(filled(text))
+
+
 def stale() -> list[Path]:
-    """Pages that are not as :func:`publish` would leave them."""
-    return [path for path in PAGES if filled(path.read_text(encoding="utf-8")) != path.read_text(encoding="utf-8")]
+    """Pages and notebooks that are not as :func:`publish` would leave them."""
+    return [path for path in PAGES if current(path) != path.read_text(encoding="utf-8")]
 
 
 def publish() -> list[Path]:
-    """Bring README.md and RESULTS.md up to date with the committed figures; gives those that it wrote."""
-    written = stale()
-    for path in written:
-        with atomic(path) as temporary:
-            temporary.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    """Bring pages and notebooks up to date with the committed figures; gives those that it wrote."""
+    written = []
+    for path in PAGES:  # the last holds paragraphs of the first
+        if (text := current(path)) != path.read_text(encoding="utf-8"):
+            with atomic(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            written.append(path)
     return written
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -146,7 +147,7 @@ def explorer(executed: Path) -> str:
 
 
 def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> nbformat.NotebookNode:
-    """A copy of an executed notebook for readers.
+    """A copy of an executed notebook for readers, with its text as it stands in the source now.
 
     Solutions go if they are not wanted, and so do the parameters that papermill put in where they repeat the notebook's
     own. Cells that draw a figure are folded, and pictures keep their alternative text and width.
@@ -154,7 +155,7 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
     injected = book.metadata.get("papermill", {}).get("parameters", {})
     repeated = profiles.complete(name, injected) == profiles.complete(name, {})
     page = nbformat.from_dict({**book, "cells": []})
-    for cell in book.cells:
+    for cell in _with_text_of(profiles.read_notebook(name), book):
         tags = list(cell.metadata.get("tags", []))
         if ("solution" in tags and not solutions) or ("injected-parameters" in tags and repeated):
             continue
@@ -167,6 +168,15 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
                 cell.metadata["mystnb"] = {"image": image}
         page.cells.append(cell)
     return page
+
+
+def _with_text_of(source: nbformat.NotebookNode, executed: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    """Markdown of the one and code of the other, which was executed with the same code in the same order."""
+    code = [cell for cell in executed.cells if cell.cell_type == "code"]
+    for cell in source.cells:
+        yield cell if cell.cell_type != "code" else code.pop(0)
+        while code and "injected-parameters" in code[0].metadata.get("tags", []):
+            yield code.pop(0)
 
 
 def sphinx(source: Path, out: Path) -> None:
