@@ -90,6 +90,9 @@ class Run:
         }
 
 
+RUNS: list[Run] = []  # those that were begun
+
+
 def start(notebook: str, variables: dict) -> Run:
     """Set the style of figures and tables, and PyTorch's threads to ``$SALIENCY_THREADS``, and begin a run.
 
@@ -101,7 +104,8 @@ def start(notebook: str, variables: dict) -> Run:
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
     given = {name: variables[name] for name in profiles.parameters(notebook)}
-    return Run(notebook, profiles.complete(notebook, given))
+    RUNS.append(Run(notebook, profiles.complete(notebook, given)))
+    return RUNS[-1]
 
 
 def as_json(value):
