@@ -133,7 +133,10 @@ def stage(source: Path, executed: Path, figures: Path, *, solutions: bool) -> No
     (source / "notebooks").mkdir()
     for name in profiles.notebooks():
         book = nbformat.read(executed / f"{name}.ipynb", as_version=4)
-        nbformat.write(shown(book, name, solutions=solutions), source / "notebooks" / f"{name}.ipynb")
+        page = shown(book, name, solutions=solutions)
+        for cell in (cell for cell in page.cells if cell.cell_type == "markdown"):
+            cell.source = cell.source.replace("figures/quick/", f"figures/{figures.name}/")
+        nbformat.write(page, source / "notebooks" / f"{name}.ipynb")
 
 
 def explorer(executed: Path) -> str:
