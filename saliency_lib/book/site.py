@@ -32,6 +32,7 @@ notebooks/*
 :caption: About
 results
 teaching
+glossary
 networks
 speed
 scaling
