@@ -60,6 +60,10 @@ def test_a_number_that_moved_is_written_anew_with_as_many_digits(figures):
     assert quotes.refreshed(TEXT) == wanted != TEXT
 
 
+def test_zero_has_no_sign():
+    assert quotes.like("0.12", -0.004) == "0.00" and quotes.like("1,000", -1234.4) == "-1,234"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

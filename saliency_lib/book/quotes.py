@@ -59,6 +59,12 @@ def found(key: str) -> list[float]:
     return [value, *sorted(ends)]
 
 
+def like(old: str, value: float) -> str:
+    """A number with as many decimals as an old one; no negative zero."""
+    new = f"{value:,.{len(old.partition('.')[2])}f}"
+    return new if float(new.replace(",", "")) else new.removeprefix("-")
+
+
 def quotes(text: str) -> Iterator[re.Match]:
     """Numbers with intervals in a text, but for what publish makes as a whole."""
     made = [match.span() for match in MADE.finditer(text)]
@@ -86,7 +92,7 @@ def refreshed(text: str) -> str:
     if len(here) != len(keys):
         raise ValueError(f"no comment says where {here[len(keys)][0]} ... comes from")
     for match, key in reversed(list(zip(here, keys))):
-        numbers = [f"{x:,.{len(old.partition('.')[2])}f}" for x, old in zip(found(key), match.group(1, 3, 5))]
+        numbers = [like(old, value) for old, value in zip(match.group(1, 3, 5), found(key))]
         new = "".join((numbers[0], match[2], numbers[1], match[4], numbers[2]))
         text = text[: match.start()] + new + text[match.end() :]
     return text
