@@ -40,6 +40,16 @@ def row(folder: Path, verdict: dict, of_seeds: Sequence[str]) -> list[str]:
     return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
 
 
+def said(verdict: dict) -> str:
+    """A verdict in a line, for under its figure."""
+    quantities, claim = verdict["quantities"], claims.all_claims()[verdict["claim"]]["claim"]
+    if len(quantities) == 1:
+        found = f"{claims.interval(quantities[0])}, agrees if {quantities[0]['holds']}"
+    else:
+        found = f"{len(quantities)} quantities: {counts(quantities, ', ')}" if quantities else verdict["remark"]
+    return f"{SIGNS[verdict['verdict']]} {verdict['claim']} {verdict['verdict']}: {claim} ({found})"
+
+
 def _measured(quantity: dict, *, signed: bool) -> str:
     """A quantity with its interval and range, after the sign of its verdict if it is one of several."""
     value, interval = claims.interval(quantity).split(" ", 1)

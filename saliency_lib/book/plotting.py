@@ -24,7 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from saliency_lib.attribution import METHODS
-from saliency_lib.book import profiles
+from saliency_lib.book import lines, profiles
 from saliency_lib.channels import total
 from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
@@ -136,7 +136,7 @@ def save_figure(
     series: dict | None = None,
     verdicts: list[dict] | None = None,
 ) -> None:
-    """Write ``<name>.png`` and ``<name>.json``, show the picture with its alternative text, and close it.
+    """Write ``<name>.png`` and ``<name>.json``, show the picture and a line for each verdict, and close it.
 
     Parameters
     ----------
@@ -168,6 +168,8 @@ def save_figure(
         temporary.write_text(text + "\n", encoding="utf-8")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
+    for verdict in content["verdicts"]:
+        print(lines.said(verdict))
 
 
 def save_animation(
