@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from saliency_lib.attribution import METHODS
-from saliency_lib.book import plotting
+from saliency_lib.book import claims, plotting
 from saliency_lib.estimates import Estimate
 
 
@@ -21,7 +21,7 @@ def run(tmp_path, monkeypatch):
     return plotting.Run("02_gradient_snr", {"profile": "smoke", "seed": 3, "n_members": 2})
 
 
-def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
+def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys):
     figure, _ = plt.subplots()
     open_before = len(plt.get_fignums())
     plotting.save_figure(
@@ -30,7 +30,7 @@ def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
         run,
         alt="nothing",
         paper="none",
-        verdicts=[{"claim": "W01"}],
+        verdicts=[claims.not_testable("W01", "too small")],
         numbers={"a": Estimate(1, 0.5, 1.5), "b": math.inf, "c": np.float32(0.25)},
         series={"t": torch.tensor([1, 2]), "e": [Estimate(1, -math.inf, 2)]},
     )
@@ -42,6 +42,7 @@ def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path):
     with Image.open(tmp_path / "smoke" / "02_test.png") as picture:
         assert picture.size[0] > 300
     assert len(plt.get_fignums()) == open_before - 1
+    assert "– W01 not testable at this size: mean SNR of input gradients" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "smoke").iterdir()) == ["02_test.json", "02_test.png"]
 
 

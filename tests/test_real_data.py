@@ -136,7 +136,7 @@ CHANGES = {
         ("04_sweep_architectures", "04_nonlinearity", ["ReLU alone"]),
         ("05_ensemble_dreams", "05_noisegrad", ["vividness, relative"]),
         ("06_noisegrad", "06_sigma", ["sigma"]),
-        ("07_sanity_checks", "07_independent_maps", ["correspondence"]),
+        ("07_sanity_checks", "07_independent_maps", ["correspondence", "within methods"]),
         ("08_checkerboard_smoothing", "08_spectrum", ["power at period two", "original, layer1.0"]),
     ],
 )

@@ -29,8 +29,15 @@ def exercise(name: str):
     return register
 
 
-def check(name: str, answer=None) -> None:
-    """Print what is to be said of an answer.
+class Told(str):
+    """A sentence that a notebook shows as it is."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def check(name: str, answer=None) -> Told:
+    """What is to be said of an answer, for the end of a cell.
 
     Parameters
     ----------
@@ -49,7 +56,7 @@ def check(name: str, answer=None) -> None:
     if name not in ANSWERS:
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(ANSWERS))}")
     told = "put your answer in place of None" if answer is None else ANSWERS[name](answer) or RIGHT
-    print(f"{name}: {told}.")
+    return Told(f"{name}: {told}.")
 
 
 def measured(figure: str, *path: str) -> float:

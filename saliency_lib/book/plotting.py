@@ -168,8 +168,8 @@ def save_figure(
         temporary.write_text(text + "\n", encoding="utf-8")
     plt.close(figure)
     display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
-    for verdict in content["verdicts"]:
-        print(lines.said(verdict))
+    for line in map(lines.said, content["verdicts"]):
+        display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
 
 
 def save_animation(
