@@ -22,9 +22,8 @@ FIGURES = PROJECT / "figures"
 NUMBER = r"(-?\d[\d,]*(?:\.\d+)?)"
 QUOTE = re.compile(rf"{NUMBER}(\s*%?\s*\[){NUMBER}(\s*%?,\s*){NUMBER}")
 KEYS = re.compile(r"<!-- quotes\n(.*?)-->", re.S)
-MADE = re.compile(
-    r"<!-- (?!end of |quotes)([^>\n]+) -->.*?<!-- end of \1 -->", re.S
-)  # by publish, from the same numbers
+# What publish makes as a whole, from the same numbers.
+MADE = re.compile(r"<!-- (?!end of |quotes)([^>\n]+) -->.*?<!-- end of \1 -->", re.S)
 FORMS: dict[str, Callable[[float], float]] = {
     "": lambda x: x,
     "minus ": lambda x: -x,
