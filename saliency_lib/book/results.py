@@ -148,8 +148,7 @@ PARTS = {
 
 def filled(text: str, folder: Path = QUICK) -> str:
     """The text with its parts made anew from the figures of one profile; KeyError for an unknown part."""
-    part = re.compile(r"<!-- (?!end of )([^>]+) -->.*?<!-- end of \1 -->", re.S)
-    return part.sub(lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]](folder)}\n\n<!-- end of {m[1]} -->", text)
+    return quotes.MADE.sub(lambda m: f"<!-- {m[1]} -->\n\n{PARTS[m[1]](folder)}\n\n<!-- end of {m[1]} -->", text)
 
 
 def current(path: Path) -> str:

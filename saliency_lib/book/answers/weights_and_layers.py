@@ -81,8 +81,8 @@ def _(answer) -> str:
         "the other way round": lambda trained, redrawn: (redrawn - trained).mean(),
         "that is a ratio": lambda trained, redrawn: redrawn.mean() / trained.mean(),
     }
-    right = lambda trained, redrawn: (trained - redrawn).mean()  # noqa: E731
-    return function(answer, right, [(torch.tensor([0.6, 0.5]), torch.tensor([0.1, 0.3]))], slips)
+    alike = torch.tensor([0.6, 0.5]), torch.tensor([0.1, 0.3])
+    return function(answer, lambda trained, redrawn: (trained - redrawn).mean(), [alike], slips)
 
 
 @exercise("07-3")
