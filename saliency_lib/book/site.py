@@ -154,7 +154,8 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
     """A copy of an executed notebook for readers, with its text as it stands in the source now.
 
     Solutions go if they are not wanted, and so do the parameters that papermill put in where they repeat the notebook's
-    own. Solutions and cells that draw a figure are folded, and pictures keep their alternative text and width.
+    own. Solutions, the appendix and the code of cells that draw a figure are folded; pictures keep their alternative
+    text and width.
     """
     injected = book.metadata.get("papermill", {}).get("parameters", {})
     repeated = profiles.complete(name, injected) == profiles.complete(name, {})
@@ -164,7 +165,7 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
         if ("solution" in tags and not solutions) or ("injected-parameters" in tags and repeated):
             continue
         if cell.cell_type == "code":
-            folded = ["hide-cell"] * ("solution" in tags)
+            folded = ["hide-cell"] * bool({"solution", "appendix"} & set(tags))
             folded += ["hide-input"] * cell.source.startswith("# This cell draws")
             cell = nbformat.from_dict({**cell, "metadata": {"tags": tags + folded}})
             pictures = [o.metadata["image/png"] for o in cell.outputs if "image/png" in o.get("metadata", {})]

@@ -1,0 +1,88 @@
+"""What several notebooks draw: dots with intervals, a grid of maps, a heat table, the paper's values, one legend."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from saliency_lib.book.plotting import ORANGE, map_scale, show, show_map
+
+
+def interval_dot(axes: plt.Axes, x, y, colour: str, *, label: str | None = None, marker="o", fill=True, size=5) -> None:
+    """A dot at (x, y), each a number or an :class:`Estimate`, whose 95 % intervals are drawn as bars.
+
+    An interval without bounds is left out.
+    """
+    (x, *of_x), (y, *of_y) = (np.ravel(value).astype(float) for value in (x, y))
+    for bounds, line in ((of_x, lambda ends: (ends, [y, y])), (of_y, lambda ends: ([x, x], ends))):
+        if bounds and all(map(math.isfinite, bounds)):
+            axes.plot(*line(bounds), color=colour, lw=2, alpha=0.45, solid_capstyle="butt")
+    axes.plot(x, y, marker, color=colour, mfc=colour if fill else "white", ms=size, ls="none", label=label)
+
+
+def papers_values(axes: plt.Axes, rows: Iterable[Sequence[float]], label: str = "paper", shift: float = 0.3) -> None:
+    """Diamonds at a paper's values, one sequence for each row of a :func:`~plotting.forest`, ``shift`` rows below."""
+    for place, values in enumerate(rows):
+        values = np.ravel(values)
+        axes.plot(
+            values, [place + shift] * len(values), "D", ms=3, color=ORANGE, label=None if place else label, ls="none"
+        )
+
+
+def map_grid(rows: Sequence[Sequence], *, titles=(), names=(), scale="map", width=7.2, fontsize=7):
+    """Figure and axes of a grid of pictures, (h, w, 3), signed maps, (h, w), and ``None`` for an empty place.
+
+    ``scale`` says which maps have a common colour limit: each ``map`` its own, or all of a ``row`` or of the ``grid``.
+    """
+    if scale not in ("map", "row", "grid"):
+        raise ValueError(f"scale is one of 'map', 'row' and 'grid', not {scale!r}")
+    across = max(map(len, rows))
+    lines = 1 + max((title.count("\n") for title in titles), default=-1)
+    height = width / across * len(rows) + 0.16 * lines + 0.1
+    fig, axes = plt.subplots(len(rows), across, figsize=(width, height), squeeze=False)
+    maps = [[cell for cell in row if isinstance(cell, Tensor) and cell.ndim == 2] for row in rows]
+    for place, (line, row) in enumerate(zip(axes, rows)):
+        together = {"row": maps[place], "grid": sum(maps, [])}.get(scale, ())
+        for ax, cell in zip(line, row):
+            if isinstance(cell, Tensor) and cell.ndim == 2:
+                show_map(ax, cell, map_scale(*(together or [cell])))
+            elif cell is not None:
+                show(ax, cell)
+        for ax in line:
+            ax.set_axis_off()
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=fontsize)
+    for ax, name in zip(axes[:, 0], names):
+        ax.text(-0.08, 0.5, name, transform=ax.transAxes, ha="right", va="center", fontsize=fontsize)
+    return fig, axes
+
+
+def heat_table(axes: plt.Axes, table: pd.DataFrame, *, text="{:.2f}", fontsize=7, **colours):
+    """A table as coloured squares with its numbers on them, empty where they are not finite; returns the image.
+
+    ``colours`` go to ``imshow``: ``cmap``, ``vmin``, ``vmax``.
+    """
+    values = table.to_numpy(float)
+    picture = axes.imshow(values, aspect="auto", **colours)
+    for (i, j), value in np.ndenumerate(values):
+        if math.isfinite(value):
+            dark = sum(picture.cmap(picture.norm(value))[:3]) < 1.4
+            ink = "white" if dark else "black"
+            axes.text(j, i, text.format(value), ha="center", va="center", fontsize=fontsize, color=ink)
+    axes.set_xticks(range(table.shape[1]), table.columns, fontsize=fontsize)
+    axes.set_yticks(range(table.shape[0]), table.index, fontsize=fontsize)
+    axes.tick_params(length=0)
+    axes.grid(False)
+    return picture
+
+
+def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: float = 7) -> None:
+    """One legend below the figure of what all its axes (or these) label, each label once."""
+    found = {}
+    for ax in axes or fig.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            found.setdefault(label, handle)
+    fig.legend(found.values(), found, loc="outside lower center", ncols=columns, fontsize=fontsize)
