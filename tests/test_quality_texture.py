@@ -7,7 +7,7 @@ from conftest import as_it_comes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_lib.quality import checkerboard_power, total_variation
+from saliency_lib.quality import checkerboard_power, colourfulness, grain, total_variation
 
 Y, X = np.mgrid[:8, :8]
 PATTERNS = {"columns": (-1.0) ** X, "rows": (-1.0) ** Y, "checkerboard": (-1.0) ** (X + Y)}
@@ -173,3 +173,20 @@ def test_leading_axes_are_kept(metric):
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_grain_of_stripes_of_period_two_is_known():
+    x = torch.arange(64) % 2
+    stripes = x.double().expand(2, 3, 64, 64)  # neighbours in a row differ by 1, in a column by 0
+    torch.testing.assert_close(grain(stripes), torch.full((2,), 0.5 / stripes[0].std().item()).double())
+    torch.testing.assert_close(grain(7 * stripes + 3), grain(stripes))
+
+
+def test_colourfulness_is_that_of_hasler_and_suesstrunk():
+    picture = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0)).double()
+    r, g, b = picture.numpy()
+    rg, yb = r - g, (r + g) / 2 - b
+    expected = np.hypot(rg.std(ddof=1), yb.std(ddof=1)) + 0.3 * np.hypot(rg.mean(), yb.mean())
+    assert colourfulness(picture).item() == pytest.approx(expected)
+    grey = picture[:1].expand(3, -1, -1)
+    assert colourfulness(grey).item() == 0 and colourfulness(picture[:1]) == picture[:1].std()

@@ -41,7 +41,9 @@ def map_grid(rows: Sequence[Sequence], *, titles=(), names=(), scale="map", widt
         raise ValueError(f"scale is one of 'map', 'row' and 'grid', not {scale!r}")
     across = max(map(len, rows))
     lines = 1 + max((title.count("\n") for title in titles), default=-1)
-    height = width / across * len(rows) + 0.16 * lines + 0.1
+    letters = max((len(line) for name in names for line in name.split("\n")), default=0)
+    side = (width - letters * fontsize / 125) / across - 0.03  # a letter is somewhat wider than half its height
+    height = (side + 0.03) * len(rows) + lines * fontsize / 55
     fig, axes = plt.subplots(len(rows), across, figsize=(width, height), squeeze=False)
     maps = [[cell for cell in row if isinstance(cell, Tensor) and cell.ndim == 2] for row in rows]
     for place, (line, row) in enumerate(zip(axes, rows)):

@@ -5,9 +5,9 @@ from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import ranking_auc, relevance_rank_accuracy
 from saliency_lib.quality.predictions import prediction_difference
 from saliency_lib.quality.robustness import max_sensitivity
-from saliency_lib.quality.texture import checkerboard_power, gini, total_variation
+from saliency_lib.quality.texture import checkerboard_power, colourfulness, gini, grain, total_variation
 
 __all__ = [
-    "checkerboard_power", "deletion", "faithfulness_correlation", "gini", "insertion", "max_sensitivity",
-    "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
+    "checkerboard_power", "colourfulness", "deletion", "faithfulness_correlation", "gini", "grain", "insertion",
+    "max_sensitivity", "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""How a map's values lie: rough from pixel to pixel, in a checkerboard, or on few pixels."""
+"""How the values of a map or a picture lie: rough from pixel to pixel, in a checkerboard, on few pixels, in colour."""
 
 import torch
 from torch import Tensor
@@ -88,3 +88,24 @@ def gini(maps: Tensor) -> Tensor:
     n = values.shape[-1]
     weights = 2 * torch.arange(1, n + 1, device=values.device) - n - 1
     return (values.sort(-1).values * weights).sum(-1) / (n * values.sum(-1))
+
+
+def grain(pictures: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours in units of the picture's deviation, (...), of pictures (..., c, h, w).
+
+    The mean of both directions. Unlike :func:`total_variation` it takes all channels together and is of pictures.
+    """
+    steps = [pictures.diff(dim=d).abs().mean((-1, -2, -3)) for d in (-1, -2)]
+    return sum(steps) / 2 / pictures.std((-1, -2, -3))
+
+
+def colourfulness(pictures: Tensor) -> Tensor:
+    """How strong and varied colours are (Hasler and Suesstrunk 2003), (...), of pictures (..., 3, h, w).
+
+    Of grey ones, (..., 1, h, w), their contrast: the standard deviation.
+    """
+    if pictures.shape[-3] == 1:
+        return pictures.std((-1, -2, -3))
+    red, green, blue = pictures.unbind(-3)
+    opponents = torch.stack([red - green, (red + green) / 2 - blue])
+    return opponents.var((-1, -2)).sum(0).sqrt() + 0.3 * opponents.mean((-1, -2)).norm(dim=0)
