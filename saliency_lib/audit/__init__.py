@@ -4,7 +4,7 @@ from saliency_lib.audit import sentences
 from saliency_lib.audit.agreement import Agreement, Signal, agreement, signal, votes_needed
 from saliency_lib.audit.networks import compatible, load, noisy_copies
 from saliency_lib.audit.pictures import Pictures, constants, normalised, read, targets
-from saliency_lib.audit.sentences import Problems, Sentences
+from saliency_lib.audit.problems import Problems, Sentences
 from saliency_lib.audit.structure import against_random, checkerboard
 from saliency_lib.audit.zoo import Builder, builder
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.audit.checkpoints import differing, other_classes, said_of, weights_for
+from saliency_lib.audit.problems import Problems
 from saliency_lib.audit.saved import is_saved
-from saliency_lib.audit.sentences import Problems
 from saliency_lib.audit.zoo import Builder, of_factory
 from saliency_lib.ensembles.files import digest
 from saliency_lib.hooks import copied

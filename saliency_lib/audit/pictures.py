@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saliency_lib.audit.networks import ONE_OUTPUT, sides
-from saliency_lib.audit.sentences import Problems
+from saliency_lib.audit.problems import Problems
 from saliency_lib.data import DataError
 from saliency_lib.data.folders import SUFFIXES, decode, images_in, see_through, split_folder, visible
 from saliency_lib.inference import logits

@@ -3,44 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
 from itertools import chain, permutations
 
-from saliency_lib import snr
+from torch import Tensor, nn
+
+from saliency_lib import inference, snr
 from saliency_lib.audit.agreement import Agreement, Signal
+from saliency_lib.audit.pictures import Pictures
 from saliency_lib.estimates import Estimate
-
-
-class Sentences(list):
-    """Sentences and their heading: HTML in a notebook and on its page, text elsewhere; nothing where there are none."""
-
-    def __init__(self, heading: str, sentences: Iterable[str] = ()):
-        super().__init__(sentences)
-        self.heading = heading
-
-    def __repr__(self) -> str:
-        return "\n- ".join([self.heading, *self]) if self else ""
-
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self)
-        return f'<div class="sentences"><p><b>{escape(self.heading)}</b></p><ul>{items}</ul></div>' if self else ""
-
-
-class Problems(Sentences):
-    """What an audit could not do, a sentence each; and ``remarks`` on how it read what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__("What could not be done")
-        self.remarks: list[str] = []
-
-    @contextmanager
-    def attempt(self, what: str) -> Iterator[None]:
-        """Go on after an exception in the block; ``what`` and its first line become a problem."""
-        try:
-            yield
-        except Exception as error:  # a user's network may raise anything
-            self.append(f"{what}: {(str(error).strip() or type(error).__name__).splitlines()[0]}")
 
 
 def within(estimate: Estimate, low: float = -1.0, high: float = 1.0) -> Estimate:
@@ -95,6 +65,44 @@ def _ranking(estimates: dict[str, Estimate], networks: int) -> str:
     if apart := "; ".join(f"{a} above {b}" for a, b in ranked(estimates)):
         return f"Intervals that do not overlap: {apart}. No other two methods are ranked.{caution}"
     return f"The {len(estimates)} methods are not ranked, since all intervals overlap.{caution}"
+
+
+def of_networks(names: Sequence[str], copies: int, what: str) -> Iterator[str]:
+    """Which networks are audited; ``copies`` and ``what`` they are, where there is one network only."""
+    if len(names) == 1:
+        yield (
+            f"One network, {names[0]}. How its maps would change if it were trained again cannot be told; what follows "
+            f"on noise uses {copies} {what}, which is not the same."
+        )
+        return
+    yield (
+        f"{len(names)} networks: {', '.join(names)}. What follows supposes that they differ in their seed alone; "
+        "snapshots of one training, or fine-tunings of one network, are alike for another reason."
+    )
+    if len(names) == 2:
+        yield "Two networks give no intervals, so that nothing can be concluded: a third one helps most."
+
+
+def of_constants(mean: Sequence[float], std: Sequence[float], whose: str) -> str:
+    """What pixels are brought to."""
+    mean_of, std_of = (", ".join(f"{value:.3f}" for value in values) for values in (mean, std))
+    brought = f"a mean of {mean_of} and a deviation of {std_of}, {whose}"
+    return f"Pixels from 0 to 1 are brought to mean 0 and deviation 1 by {brought}."
+
+
+def of_pictures(pictures: Pictures, networks: Sequence[nn.Module], targets: Tensor, which: str) -> Iterator[str]:
+    """Their number and size, the classes explained, and how often networks are right where folders are classes."""
+    x, folders = pictures.inputs.to(targets.device), ()
+    if pictures.folders_are_classes(inference.logits(networks[0], x[:1]).shape[1]):
+        folders = pictures.folders
+    whose = "pictures' folders" if which == "folders" and folders else "networks' joint predictions"
+    yield (
+        f"{len(x)} pictures of {tuple(x.shape[1:])}; the classes explained are the {whose}: "
+        f"{counted(targets.tolist(), folders)}."
+    )
+    if folders:
+        right = [inference.accuracy(network, x, pictures.labels.to(x.device)) for network in networks]
+        yield f"Accuracy on them, by folder in alphabetical order: {min(right):.2f} to {max(right):.2f}."
 
 
 def counted(targets: Iterable[int], names: Sequence[str] = (), most: int = 5) -> str:
