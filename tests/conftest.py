@@ -29,6 +29,7 @@ SMOKE = (
     "tests/test_notebooks.py::test_other_networks",
     "tests/test_site.py::test_the_student_edition",
     "tests/test_site.py::test_the_site_has_no_broken_link",
+    "tests/browser/test_columns.py",
     "tests/test_faults.py::test_a_site_that_is_killed",
 )
 
@@ -79,6 +80,14 @@ def smoke(store, tmp_path_factory):
         results = pipeline.run(pipeline.settings("smoke", pipeline.select(None), {}), folder / "build", jobs=2)
     yield folder, results
     patch.undo()
+
+
+@pytest.fixture(scope="session")
+def smoke_site(smoke, tmp_path_factory):
+    """The folder of the site of ``smoke``."""
+    from saliency_lib.book import site
+
+    return site.build("smoke", executed=smoke[0] / "build" / "smoke", out=tmp_path_factory.mktemp("site") / "site")
 
 
 @pytest.fixture
