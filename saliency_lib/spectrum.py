@@ -1,0 +1,113 @@
+"""At which scales networks agree: power of what their maps share, and of what is each one's own, by spatial frequency.
+
+A ring holds the Fourier components whose radial frequency, in cycles per picture, rounds to the same number. All here
+follows from one table: how alike the components of two maps are, ring by ring (:func:`cross_power`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saliency_lib.attribution.method import Function
+
+
+def rings(height: int, width: int) -> Tensor:
+    """The ring of each component of ``torch.fft.fft2``, (h, w) int64: cycles in the shorter side, 0 for the mean."""
+    y, x = (torch.fft.fftfreq(side, dtype=torch.float64) * min(height, width) for side in (height, width))
+    return torch.hypot(y[:, None], x[None]).round().long()
+
+
+def cross_power(maps: Tensor) -> np.ndarray:
+    """Products of the components of every two members' maps, mean over a ring's components, (rings, n, n) float64.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (n, images, c, h, w), of n networks; the mean is over images and channels too. Maps of another scale can be
+        brought to one before.
+
+    Returns
+    -------
+    np.ndarray
+        A member with itself: the power of its maps, which is flat at the variance for white noise and whose sum over
+        components, times h * w, is the sum of squares (Parseval). With another: the power of what both share.
+
+    Raises
+    ------
+    ValueError
+        For other axes, and values that are not finite.
+    """
+    if maps.ndim != 5:
+        raise ValueError(f"expected maps (networks, images, c, h, w), not {tuple(maps.shape)}")
+    if not torch.isfinite(maps).all():
+        raise ValueError("the maps hold values that are not finite")
+    height, width = maps.shape[-2:]
+    waves = torch.fft.fft2(maps.double(), norm="ortho").flatten(-2)
+    where = rings(height, width).flatten()
+    found = []
+    for ring in range(int(where.max()) + 1):
+        part = torch.view_as_real(waves[..., where == ring]).flatten(1)
+        found.append(part @ part.T / (part.shape[1] / 2))
+    return torch.stack(found).cpu().numpy()
+
+
+def shared(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:
+    """Power of the maps' common part by ring, (rings,): mean over pairs of different networks, without bias.
+
+    ``members`` are those of :func:`cross_power` that count; by chance it can be below zero.
+    """
+    power = _of(power, members)
+    n = power.shape[1]
+    if n < 2:
+        raise ValueError("what networks share takes two of them")
+    return (power.sum((1, 2)) - np.trace(power, axis1=1, axis2=2)) / (n * (n - 1))
+
+
+def own(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:
+    """Power of what is each network's own, (rings,): that of a map less that of the common part, without bias."""
+    power = _of(power, members)
+    return np.trace(power, axis1=1, axis2=2) / power.shape[1] - shared(power)
+
+
+def gain(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:
+    """Wiener's gain S / (S + N) by ring, (rings,) in [0, 1]: times it, one map comes nearest to the common part
+    (Wiener 1949). 0 where nothing is shared."""
+    common, noise = np.maximum(shared(power, members), 0), np.maximum(own(power, members), 0)
+    return np.divide(common, common + noise, out=np.zeros_like(common), where=common > 0)
+
+
+def multiplied(maps: Tensor, gains: Sequence[float] | np.ndarray) -> Tensor:
+    """Maps (..., h, w) whose components are multiplied by the gain of their ring; of other sizes than the gains' by the
+    gain at the same share of the highest frequency.
+
+    Raises
+    ------
+    ValueError
+        For gains that are not (rings,) finite numbers.
+    """
+    gains = np.asarray(gains, float)
+    if gains.ndim != 1 or not len(gains) or not np.isfinite(gains).all():
+        raise ValueError(f"gains are finite numbers, one a ring, not {gains.tolist()}")
+    where = rings(*maps.shape[-2:]).double()
+    place = where / max(1, where.max().item()) * (len(gains) - 1)
+    factors = torch.as_tensor(np.interp(place.numpy(), np.arange(len(gains)), gains)).to(maps)
+    return torch.fft.ifft2(torch.fft.fft2(maps) * factors).real
+
+
+def filtered(base: Function, gains: Sequence[float] | np.ndarray) -> Function:
+    """A method whose maps are the base's, multiplied by a gain per ring: one linear filter, at no cost.
+
+    With the gains of :func:`gain`, estimated on an ensemble, it is what a user with one network of the same kind can do
+    (compare Muzellec et al. 2023, who cut the high frequencies off).
+    """
+
+    def method(model, images, targets, *, seed=0, batch_size=None):
+        return multiplied(base(model, images, targets, seed=seed, batch_size=batch_size), gains)
+
+    return method
+
+
+def _of(power: np.ndarray, members: Sequence[int] | None) -> np.ndarray:
+    return power if members is None else power[:, members][:, :, members]
