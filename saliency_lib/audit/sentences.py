@@ -100,7 +100,7 @@ def of_pictures(pictures: Pictures, networks: Sequence[nn.Module], targets: Tens
         f"{len(x)} pictures of {tuple(x.shape[1:])}; the classes explained are the {whose}: "
         f"{counted(targets.tolist(), folders)}."
     )
-    if folders:
+    if folders and pictures.labels is not None:
         right = [inference.accuracy(network, x, pictures.labels.to(x.device)) for network in networks]
         yield f"Accuracy on them, by folder in alphabetical order: {min(right):.2f} to {max(right):.2f}."
 
