@@ -119,4 +119,5 @@ def fastest(model: str, size: int, device: str | None = None) -> dict:
     width, depth, pool = match.groups()
     width, small, pooled = int(width), size <= 16, pool != "none"
     last = pooled or (not small and width <= 8 and int(depth) > 1)
-    return {"device": device, "channels_last": last, "together": TOGETHER if width <= WIDEST[small, pooled] else 1}
+    paired = pool in ("none", "max", "avg") and width <= WIDEST[small, pooled]
+    return {"device": device, "channels_last": last, "together": TOGETHER if paired else 1}

@@ -105,11 +105,13 @@ def fit_together(
     seeds: Sequence[int],
     snapshots: Sequence[int] = (),
     val: ImageData | None = None,
+    augmentation: Sequence[int | None] | None = None,
 ) -> list[History]:
     """Train convnets, or MLPs, of one architecture side by side, each as :func:`fit` would alone, up to rounding.
 
     Every step is one step of all of them (:class:`saliency_lib.models.stacked.Stacked`), which saves time where a step
-    costs more in calls than in arithmetic. The seconds in a history are the network's share.
+    costs more in calls than in arithmetic. The seconds in a history are the network's share. ``augmentation`` gives
+    seeds of its own to the augmentation of some.
     """
     started, device, members = time.monotonic(), recipe.device, len(models)
     if not models or len(models) != len(seeds):
@@ -120,12 +122,12 @@ def fit_together(
     network: nn.Module = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
     train, val = train.to(device), None if val is None else val.to(device)
     optimizer, schedule = _optimizer(network, recipe, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
-    histories, generators = [History() for _ in models], [torch.Generator().manual_seed(seed) for seed in seeds]
+    histories, chance = [History() for _ in models], _generators(seeds, augmentation or [None] * members)
     with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         for epoch in range(1, recipe.epochs + 1):
             network.train()
             loss, right = torch.zeros((2, members), device=device)
-            for x, y in _batches(train, recipe, generators):
+            for x, y in _batches(train, recipe, *chance):
                 with _precision(recipe):
                     out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
                 losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
@@ -141,26 +143,38 @@ def fit_together(
             if isinstance(network, Stacked):
                 network.copy_to(models)
             for model, history, total, hits in zip(models, histories, loss.tolist(), right.tolist()):
-                model.eval()
                 history.loss.append(total / len(train))
                 history.train_accuracy.append(hits / len(train))
                 if val is not None:
-                    rows = slice(None if epoch == recipe.epochs else GLANCE)
-                    with _precision(recipe):
-                        history.val_accuracy.append(accuracy(model, val.inputs(rows), val.labels[rows]))
+                    history.val_accuracy.append(_right(model, val, recipe, last=epoch == recipe.epochs))
                 if epoch in snapshots:
                     history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
+                model.eval()
     for history in histories:
         history.seconds = (time.monotonic() - started) / members
     return histories
+
+
+def _right(model: nn.Module, val: ImageData, recipe: Recipe, last: bool) -> float:
+    """Share of validation images classified right, of all after the last epoch."""
+    rows = slice(None if last else GLANCE)
+    with _precision(recipe):
+        return accuracy(model.eval(), val.inputs(rows), val.labels[rows])
 
 
 def _precision(recipe: Recipe) -> torch.autocast:
     return torch.autocast(recipe.device, torch.bfloat16, enabled=bool(recipe.bfloat16))
 
 
+def _generators(seeds: Sequence[int], augmentation: Sequence[int | None]) -> tuple[list[torch.Generator], ...]:
+    """Of every member's order of batches, and of its augmentation: the same where that has no seed of its own."""
+    orders = [torch.Generator().manual_seed(seed) for seed in seeds]
+    changes = [g if seed is None else torch.Generator().manual_seed(seed) for seed, g in zip(augmentation, orders)]
+    return orders, changes
+
+
 def _batches(
-    train: ImageData, recipe: Recipe, generators: Sequence[torch.Generator]
+    train: ImageData, recipe: Recipe, generators: Sequence[torch.Generator], changes: Sequence[torch.Generator]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of inputs (n, members * c, h, w) and labels (members, n), for every member in an order of its own."""
     labels = train.labels if recipe.label_seed is None else permuted(train.labels, recipe.label_seed)
@@ -168,5 +182,5 @@ def _batches(
     for rows in order.tensor_split(math.ceil(len(train) / recipe.batch_size)):  # (images of the batch, members)
         images = train.images[rows]
         if recipe.augment == "flip_crop":
-            images = torch.stack([flip_crop(images[:, i], g) for i, g in enumerate(generators)], 1)
+            images = torch.stack([flip_crop(images[:, i], g) for i, g in enumerate(changes)], 1)
         yield train.normalise(images.flatten(0, 1)).unflatten(0, rows.shape).flatten(1, 2), labels[rows].T

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from saliency_lib import ensembles, inference, training
 from saliency_lib.ensembles import EnsembleSpec, files, train
+from saliency_lib.ensembles.spec import flip_bit
 from saliency_lib.runtime import parallel, store
 from saliency_lib.training import Recipe
 
@@ -163,6 +164,38 @@ def test_what_varies():
     assert len({fixed.seeds(i)[0] for i in range(9)}) == 1 and len({fixed.seeds(i)[1] for i in range(9)}) == 9
     assert len({order.seeds(i)[0] for i in range(9)}) == 9 and len({order.seeds(i)[1] for i in range(9)}) == 1
     assert fixed.seeds(0) == SPEC.seeds(0)
+    for vary in ("augment", "bit"):
+        other = dataclasses.replace(SPEC, vary=vary, recipe=dataclasses.replace(RECIPE, augment="flip_crop"))
+        assert {other.seeds(i) for i in range(9)} == {SPEC.seeds(0)}
+        assert len({other.augmentation(i) for i in range(9)}) == (9 if vary == "augment" else 1)
+    with pytest.raises(ValueError, match="members that differ in their augmentation need some"):
+        dataclasses.replace(SPEC, vary="augment")
+
+
+def test_members_that_differ_in_their_augmentation_see_the_same_batches(own_store, monkeypatch):
+    seen = {0: [], 1: []}
+    spec = dataclasses.replace(SPEC, vary="augment", recipe=dataclasses.replace(RECIPE, augment="flip_crop"))
+    for member, calls in seen.items():
+
+        def noted(images, generator, calls=calls):
+            calls.append((images.float().sum().item(), generator.initial_seed()))
+            return images
+
+        monkeypatch.setattr(training, "flip_crop", noted)
+        train.train_members(spec, [member])
+    totals, seeds = ([[call[part] for call in calls] for calls in seen.values()] for part in (0, 1))
+    assert totals[0] == totals[1] and len(totals[0]) > 2 and set(seeds[0]).isdisjoint(seeds[1])
+
+
+def test_one_bit_of_one_weight_is_flipped():
+    nets = [ensembles.build(SPEC, 3, 10, (1, 8, 8)) for _ in range(3)]
+    flip_bit(nets[1], 0)
+    flip_bit(nets[2], 5)
+    plain, one, other = (next(net.parameters()).detach().flatten() for net in nets)
+    assert (plain != one).nonzero().tolist() == [[0]] and (plain != other).nonzero().tolist() == [[5]]
+    torch.testing.assert_close(one, plain, rtol=2e-7, atol=0)
+    flip_bit(nets[1], 0)
+    assert torch.equal(one, plain)
 
 
 def test_untrained_members_have_their_initial_weights(own_store):

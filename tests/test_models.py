@@ -7,10 +7,11 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from saliency_lib import models
-from saliency_lib.models.blocks import ACTIVATIONS, NORMS
+from saliency_lib.models.blocks import ACTIVATIONS, NORMS, Blur
 from saliency_lib.runtime.seeds import seeded
 
-ALL = (*models.NAMES, "convnet-w4-d3-max", "convnet-w4-d1-none", "convnet-w4-d2-avg")
+CONVNETS = ("d3-max", "d1-none", "d2-avg", "d2-stride", "d2-blur")
+ALL = (*models.NAMES, *(f"convnet-w4-{rest}" for rest in CONVNETS))
 
 
 def built(name, **options):
@@ -117,6 +118,7 @@ def test_grey_pictures(name):
         ("lenet", {"activation": "swish"}, "unknown activation 'swish'"),
         ("lenet", {"size": 8}, "at least 16 pixels"),
         ("convnet-w4-d4-max", {"size": 8}, "at most 3 layers"),
+        ("convnet-w4-d2-blur", {"size": 30}, "30 pixels must divide by 4"),
         ("convnet-w0-d1-max", {}, "at least 1"),
     ],
 )
@@ -134,3 +136,15 @@ def test_the_seed_decides_the_weights():
         c = models.build("resnet_small", 10)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters()))
     assert not torch.equal(a.conv1.weight, c.conv1.weight)
+
+
+def test_a_blur_halves_pictures_without_folding_stripes_into_them():
+    x = torch.arange(16.0)
+    stripes = (-1.0) ** x.expand(1, 2, 16, 16)
+    blur = Blur(2)
+    assert blur(stripes).abs().max() == 0 and blur(torch.ones(1, 2, 16, 16)).eq(1).all()
+    assert blur(stripes).shape == (1, 2, 8, 8) and not list(blur.parameters()) and not blur.state_dict()
+    picture = torch.rand(1, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    kernel = torch.tensor([1.0, 2, 1])
+    by_hand = (picture[0, 1, 3:6, 5:8] * kernel[:, None] * kernel / 16).sum()
+    assert blur(picture)[0, 1, 2, 3] == pytest.approx(by_hand.item())

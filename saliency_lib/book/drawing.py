@@ -87,4 +87,4 @@ def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: f
     for ax in axes or fig.axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
             found.setdefault(label, handle)
-    fig.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=fontsize)
+    fig.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=fontsize)  # type: ignore[call-overload]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from saliency_lib import data, models, training
@@ -14,7 +15,8 @@ from saliency_lib.runtime.seeds import derive, seeded
 from saliency_lib.training import Recipe
 
 VERSION = 1  # raise when the same spec would train to other weights: networks, data or training have changed
-INIT, ORDER = 0, 1  # the two kinds of chance
+INIT, ORDER, AUGMENT = 0, 1, 2  # the kinds of chance
+VARY = ("both", "init", "order", "augment", "bit")
 GROWING = ("n_members", "snapshots")  # what changes no weights
 
 
@@ -31,7 +33,9 @@ class EnsembleSpec:
     n_train, n_val : int, optional
         First images of the training and validation splits; default: all.
     vary : str
-        What differs between members: ``"both"``, only ``"init"`` (initial weights) or only ``"order"`` (of batches).
+        What differs between members: ``"both"`` (initial weights, and batches with their augmentation), only
+        ``"init"``, only ``"order"`` (batches with their augmentation), only ``"augment"`` (the augmentation), or one
+        ``"bit"``, the last one of one initial weight, another weight in each member.
     trained : bool
         False gives members with their initial weights, a control.
     seed : int
@@ -60,8 +64,10 @@ class EnsembleSpec:
             known = f"epochs 1 to {self.recipe.epochs}" if self.trained else "trained networks"
             raise ValueError(f"snapshots are of {known}, not {list(self.snapshots)}")
         object.__setattr__(self, "snapshots", tuple(sorted(kept)))
-        if self.vary not in ("both", "init", "order"):
-            raise ValueError(f"unknown vary {self.vary!r}; one of ['both', 'init', 'order']")
+        if self.vary not in VARY:
+            raise ValueError(f"unknown vary {self.vary!r}; one of {list(VARY)}")
+        if self.vary == "augment" and self.recipe.augment == "none":
+            raise ValueError("members that differ in their augmentation need some; set the recipe's augment")
         if self.n_members < 1:
             raise ValueError(f"an ensemble needs at least one member, not n_members={self.n_members}")
         if self.recipe.lr is None:
@@ -78,9 +84,13 @@ class EnsembleSpec:
     def seeds(self, member: int) -> tuple[int, int]:
         """Seeds of member's initial weights and of its batches; what does not vary takes those of member 0."""
         return (
-            derive(self.seed, INIT, member if self.vary != "order" else 0),
-            derive(self.seed, ORDER, member if self.vary != "init" else 0),
+            derive(self.seed, INIT, member if self.vary in ("both", "init") else 0),
+            derive(self.seed, ORDER, member if self.vary in ("both", "order") else 0),
         )
+
+    def augmentation(self, member: int) -> int | None:
+        """Seed of member's augmentation; None where it goes on from the batches' own draws."""
+        return derive(self.seed, AUGMENT, member) if self.vary == "augment" else None
 
 
 @lru_cache(maxsize=4)
@@ -101,3 +111,10 @@ def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, in
     """A member with fresh weights drawn from ``seed``, for pictures of ``shape`` (c, h, w)."""
     with seeded(seed):
         return models.build(spec.model, classes, shape[0], spec.norm, spec.activation, shape[1])
+
+
+@torch.no_grad()
+def flip_bit(model: nn.Module, which: int) -> None:
+    """Flip the last bit of one weight of the first layer, the smallest change that there is."""
+    weights = next(model.parameters()).view(-1)
+    weights.view(torch.int32)[which % len(weights)] ^= 1

@@ -19,7 +19,7 @@ from torch import nn
 from saliency_lib import training
 from saliency_lib.ensembles import files
 from saliency_lib.ensembles.files import folder_of, member_path, snapshot_path
-from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
+from saliency_lib.ensembles.spec import EnsembleSpec, build, flip_bit, splits
 from saliency_lib.inference import accuracy
 from saliency_lib.runtime import parallel
 from saliency_lib.runtime.progress import progress
@@ -31,11 +31,15 @@ def train_members(spec: EnsembleSpec, which: Sequence[int]) -> dict[Path, bytes]
     train, val = splits(spec)
     seeds, device = [spec.seeds(member) for member in which], spec.recipe.device
     networks = [build(spec, init, len(train.classes), train.shape) for init, _ in seeds]
+    if spec.vary == "bit":
+        for member, network in zip(which, networks):
+            flip_bit(network, member)
     histories = [training.History() for _ in which]
     if spec.trained:
         histories = training.fit_together(
-            networks, train, spec.recipe, [order for _, order in seeds], spec.snapshots, val
-        )
+            networks, train, spec.recipe, [order for _, order in seeds], spec.snapshots, val,
+            augmentation=[spec.augmentation(member) for member in which],
+        )  # fmt: skip
     made = {}
     for member, (init, order), model, history in zip(which, seeds, networks, histories):
         model.to(device).eval()

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -35,3 +37,19 @@ def in_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
     new = nn.Conv2d(channels, conv.out_channels, **like, bias=conv.bias is not None)
     he_init(new)
     return new
+
+
+class Blur(nn.Module):
+    """Every second pixel of pictures blurred by [1, 2, 1] in both directions (Zhang 2019), which folds no stripes of
+    period two into them: (n, channels, h, w) to (n, channels, h / 2, w / 2)."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer("kernel", (line[:, None] * line).repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        return F.conv2d(padded, self.kernel.to(x.dtype), stride=2, groups=x.shape[1])

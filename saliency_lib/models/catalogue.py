@@ -20,7 +20,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "cnn": convnets.cnn,
 }
 NAMES = tuple(BUILDERS)
-CONVNET = re.compile(r"convnet-w(\d+)-d(\d+)-(none|max|avg)")
+CONVNET = re.compile(r"convnet-w(\d+)-d(\d+)-(none|max|avg|stride|blur)")
 
 
 def build(
@@ -32,7 +32,7 @@ def build(
     ----------
     name : str
         One of ``NAMES``, or ``convnet-w16-d2-max`` for the family of Woerl et al. 4.2: width 16, two convolutions,
-        pooling ``none``, ``max`` or ``avg``.
+        ``none``, ``max`` or ``avg`` pooling, ``stride`` (convolutions of stride two) or ``blur`` (Zhang 2019).
     norm : str, optional
         ``"batch"``, ``"instance"`` or ``"none"``; default: batch normalisation in residual networks, none in others.
     activation : str

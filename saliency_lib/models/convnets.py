@@ -3,7 +3,7 @@
 import torchvision
 from torch import nn
 
-from saliency_lib.models.blocks import he_init, in_channels
+from saliency_lib.models.blocks import Blur, he_init, in_channels
 
 
 def vgg(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
@@ -80,17 +80,23 @@ def convnet(
 ) -> nn.Module:
     """Woerl et al. 2023, 4.2: ``depth`` times 3x3 convolution, activation, pooling by 2, then a linear classifier.
 
+    Two ways of halving are added to theirs: ``stride`` (the convolution's own) and ``blur`` (Zhang 2019).
+
     The paper gives the width of the first layer; ours is the same in all layers.
     """
     if width < 1 or depth < 1:
         raise ValueError(f"a convnet needs a width and a depth of at least 1, not {width} and {depth}")
     side = size if pool == "none" else size >> depth
+    if pool in ("stride", "blur") and size % 2**depth:
+        raise ValueError(f"{pool} halves a side {depth} times, so {size} pixels must divide by {2**depth}")
     if side < 1:
         raise ValueError(
             f"depth {depth} with {pool} pooling leaves nothing of {size}-pixel pictures; "
             f"use at most {size.bit_length() - 1} layers"
         )
-    layers, pooling = [], {"none": None, "max": nn.MaxPool2d, "avg": nn.AvgPool2d}[pool]
+    layers, pooling = [], {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "blur": lambda by: Blur(width)}.get(pool)
     for old in [channels] + [width] * (depth - 1):
         layers += _conv(old, width, 3, 1, norm, activation, pooling)
+        if pool == "stride":
+            layers[-3] = nn.Conv2d(old, width, 3, 2, 1)
     return he_init(nn.Sequential(*layers, nn.Flatten(), nn.Linear(width * side**2, num_classes)))
