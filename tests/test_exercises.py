@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from saliency_lib.book import exercises, plotting, profiles
-from saliency_lib.book.answers import initialisation, weights_and_layers  # registers them
+from saliency_lib.book.answers import initialisation, stand_ins, weights_and_layers  # registers them
 
-assert initialisation and weights_and_layers
+assert initialisation and stand_ins and weights_and_layers
 ANSWERS = exercises.ANSWERS
 
 
@@ -28,8 +28,9 @@ NUMBERS = {  # of a run
     "05_logits": {"logit": {"one network": {"own": estimate(20.0), "unseen": estimate(14.0)}}},
     "06_sigma": {"sigma": estimate(0.2)},
     "07_rank_correlation": {"rank correlation": {"cnn, digits": {"guided backprop": {"half redrawn": estimate(0.9)}}}},
+    "11_surrogate": {"nearer than one gradient": {"8 x NoiseGrad": estimate(0.03), "2 x retrained": estimate(0.1)}},
 }
-PREDICTED = {"01-1": 0.82, "05-1": 0.7, "06-2": 0.2, "07-3": 0.9}
+PREDICTED = {"01-1": 0.82, "05-1": 0.7, "06-2": 0.2, "07-3": 0.9, "11-1": 1.3}
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,8 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "quick").mkdir()
     for name, numbers in NUMBERS.items():
         (tmp_path / "quick" / f"{name}.json").write_text(json.dumps({"numbers": numbers}))
-    made = plotting.Run("x", {"profile": "quick", "dataset": "digits", "main": {"n_members": 16}})
+    parameters = {"profile": "quick", "dataset": "digits", "main": {"n_members": 16}, "n_gradients": [1, 8]}
+    made = plotting.Run("x", parameters)
     monkeypatch.setattr(plotting, "RUNS", [made])
 
 
@@ -57,7 +59,14 @@ def told(source):
         name, _, words = exercises.check(name, answer).rstrip(".").partition(": ")
         said[name] = words
 
-    names = {"np": np, "torch": torch, "F": nn.functional, "nets": [None] * 16, "dataset": "digits"}
+    names = {
+        "np": np,
+        "torch": torch,
+        "F": nn.functional,
+        "nets": [None] * 16,
+        "dataset": "digits",
+        "n_gradients": [1, 8],
+    }
     exec(source.replace("import check", "import check as _"), names | {"check": check, "measured": exercises.measured})
     assert ast.unparse(ast.parse(source).body[-1]).startswith("check("), "what a cell ends with is shown"
     return said

@@ -96,7 +96,6 @@ CHANGES = {
         "architectures": ["lenet"],
         "arch_train": [6000],
         "arch_epochs": [3],
-        "n_gradients": [1, 2],
         "n_toys": 3,
     },
     "07_sanity_checks": {  # grey throughout
@@ -125,6 +124,19 @@ CHANGES = {
         "ig_steps": 2,
         "ensemble_n_eval": 8,
     },
+    "11_stand_ins": {
+        "main": {
+            "dataset": "cmnist",
+            "model": "lenet",
+            "n_train": 6000,
+            "n_val": 300,
+            "n_members": 4,
+            "epochs": 3,
+            "snapshots": 1,
+        },
+        "n_eval": 16,
+        "n_gradients": [1, 2],
+    },
 }
 
 
@@ -138,6 +150,7 @@ CHANGES = {
         ("06_noisegrad", "06_sigma", ["sigma"]),
         ("07_sanity_checks", "07_independent_maps", ["correspondence", "within methods"]),
         ("08_checkerboard_smoothing", "08_spectrum", ["power at period two", "original, layer1.0"]),
+        ("11_stand_ins", "11_surrogate", ["likeness of the halves", "pearson"]),
     ],
 )
 def test_notebooks_run_on_the_papers_data(name, figure, number, real_data, tmp_path, monkeypatch):
