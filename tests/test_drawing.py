@@ -71,3 +71,11 @@ def test_one_legend_has_every_label_once():
             ax.plot([0, 1], label=name)
     drawing.legend_below(fig)
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b", "c"]
+
+
+def test_a_ratio_of_signal_to_noise_is_linear_to_two():
+    _, axes = plt.subplots()
+    drawing.snr_axis(axes, 5)
+    places = axes.transData.transform([(x, 0) for x in (0, 1, 2, 5)])[:, 0]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1]) and axes.get_xlim() == (0, 5)
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "0.5", "1", "2", "5"]

@@ -88,3 +88,11 @@ def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: f
         for handle, label in zip(*ax.get_legend_handles_labels()):
             found.setdefault(label, handle)
     fig.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, fontsize=fontsize)  # type: ignore[call-overload]
+
+
+def snr_axis(axes: plt.Axes, most: float = 10, of: str = "SNR, corrected") -> None:
+    """A horizontal axis of signal-to-noise ratios from 0 to ``most``: linear to 2, then logarithmic."""
+    ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10) if tick <= most]
+    axes.set(xscale="symlog", xlim=(0, most), xlabel=f"{of} (linear to 2, then log)")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
