@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from conftest import tiny_net
 
 from saliency_lib import attribution, controls, snr
 from saliency_lib.book import rows
 from saliency_lib.estimates import Estimate
-from saliency_lib.models import build
 
 
 def test_a_row_without_sampling_and_its_columns():
@@ -57,7 +57,7 @@ def test_rows_of_the_same_members_go_together():
 
 def test_noise_that_is_never_negative_scores():
     images = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    scores = rows.of_noise(build("lenet", 10, 3).eval(), images, 10, attribution.METHODS["rise"].function, 4, 9)
+    scores = rows.of_noise(tiny_net(), images, 10, attribution.METHODS["rise"].function, 4, 9)
     assert scores["gradcam top, ReLU"] > 0.68, "of single pixels it is 0.68, and resizing takes noise"
     assert scores["rise"] > scores["gradcam top, ReLU"]
     values = torch.randn(200, 1, 1, 50, 50, 9, generator=torch.Generator().manual_seed(1)).var(-1)

@@ -91,7 +91,8 @@ def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: f
 
 
 def snr_axis(axes: plt.Axes, most: float = 10, of: str = "SNR, corrected") -> None:
-    """A horizontal axis of signal-to-noise ratios from 0 to ``most``: linear to 2, then logarithmic."""
+    """A horizontal axis of signal-to-noise ratios from 0 to ``most``: linear to 2, then logarithmic, dotted at 1."""
+    axes.axvline(1, color="black", lw=0.7, ls=":")
     ticks = [tick for tick in (0, 0.5, 1, 2, 5, 10) if tick <= most]
     axes.set(xscale="symlog", xlim=(0, most), xlabel=f"{of} (linear to 2, then log)")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

@@ -71,6 +71,17 @@ def relative(above: float, below: float) -> float:
     return snr.rooted(above / below) if below > 0 else math.nan
 
 
+class _Same(nn.Module):
+    """A network that says the same of every image."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.classes = classes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), self.classes)
+
+
 def of_noise(
     model: nn.Module, images: Tensor, classes: int, rise: Callable, members: int, copies: int, seed: int = 0
 ) -> dict[str, float]:
@@ -84,9 +95,7 @@ def of_noise(
         model(images[:1])
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(64 * len(images), 1, *values[0].shape[-2:], generator=generator).relu()
-    same = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), classes)).to(images.device).eval()
-    for weights in same.parameters():
-        nn.init.zeros_(weights)
+    same = _Same(classes).eval()
     some, targets = images[:8], torch.zeros(len(images[:8]), dtype=torch.int64, device=images.device)
     maps = {
         "gradcam top, ReLU": layers.upsampled(coarse, images).unflatten(0, (64, len(images))),
