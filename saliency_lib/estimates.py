@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -180,6 +181,18 @@ def over_members(statistic: Callable[..., float], *samples) -> Estimate:
     axis of every sample (arrays or tensors). Unbounded for fewer than three members."""
     n = len(samples[0])
     return replicates(lambda members: statistic(*(sample[members] for sample in samples)), n, most=n).estimate()
+
+
+def over_pairs(statistic: Callable[..., float], matrix) -> Estimate:
+    """``statistic`` of a symmetric matrix's entries for two different members, (..., pairs) of (..., members, members),
+    with its jackknife interval, one member left out at a time."""
+    n = matrix.shape[-1]
+
+    def of(members: list[int]) -> float:
+        one, other = np.array(list(combinations(members, 2))).T
+        return statistic(matrix[..., one, other])
+
+    return replicates(of, n, most=n).estimate()
 
 
 def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:

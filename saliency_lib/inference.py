@@ -239,6 +239,16 @@ def scores(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | 
         return logits(model, images, batch_size).gather(1, targets.to(images.device)[:, None])[:, 0]
 
 
+def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
+    """Log-odds of each image's target, (n,) float64: its logit less the log of the sum of the others' exponentials.
+
+    Their sigmoid is the softmax probability, which rounds to 0 and 1 where they do not.
+    """
+    z, targets = logits(model, images, batch_size).double(), targets.to(images.device)[:, None]
+    others = z.scatter(1, targets, -torch.inf).logsumexp(1)
+    return z.gather(1, targets)[:, 0] - others
+
+
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
     """Share of images, in [0, 1], whose label has the largest logit."""
     return (logits(model, images, batch_size).argmax(1) == labels).double().mean().item()

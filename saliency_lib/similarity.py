@@ -204,6 +204,20 @@ def with_the_others(measure, members: Tensor) -> Tensor:
     return torch.stack([measure(own, (total - own) / (len(members) - 1)) for own in members])
 
 
+def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
+    """Intersection over union of the areas that two members' maps (members, images, c, h, w) mark:
+    (images, members, members).
+
+    An area is the ``share`` of the pixels with the largest absolute values, summed over channels, or less where
+    values are equal. Two areas drawn at random overlap by share / (2 - share).
+    """
+    strength = abs_sum(members).flatten(2)
+    edge = strength.kthvalue(int((1 - share) * strength.shape[2]), dim=2, keepdim=True).values
+    area = (strength > edge).float()
+    shared, marked = torch.einsum("inp,jnp->nij", area, area), area.sum(2).T
+    return shared / (marked[:, :, None] + marked[:, None] - shared)
+
+
 def least_alike(members: Tensor) -> list[tuple[int, int]]:
     """For each image the two members whose maps, (members, images, c, h, w), correlate least (Pearson, signed).
 

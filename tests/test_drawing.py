@@ -52,6 +52,14 @@ def test_a_grid_shows_pictures_and_leaves_places_empty():
         drawing.map_grid([[None]], scale="figure")
 
 
+def test_dots_stand_by_class_with_a_bar_at_its_mean():
+    _, axes = plt.subplots()
+    drawing.dots_by_class(axes, np.array([1.0, 5.0, 3.0]), np.array([1, 0, 1]))
+    dots = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "."]
+    assert dots == [[[0, 5]], [[1, 1], [2, 3]]] and [[1, 2], [2, 2]] in ends(axes)
+    assert axes.get_legend_handles_labels()[1] == ["mean of all 3.00"]
+
+
 def test_numbers_of_a_heat_table_can_be_read_on_any_colour():
     _, axes = plt.subplots()
     table = pd.DataFrame([[0.0, 1.0], [math.nan, 0.5]], index=["a", "b"], columns=["x", "y"])

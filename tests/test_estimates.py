@@ -89,6 +89,13 @@ def test_over_members_leaves_out_one_at_a_time():
     assert over_members(np.mean, x[:2]) == (x[:2].mean(), -np.inf, np.inf)
 
 
+def test_over_pairs_leaves_out_a_member_with_all_its_pairs():
+    x = np.random.default_rng(0).normal(size=9)
+    mean = estimates.over_pairs(np.mean, (x[:, None] + x) / 2)  # of all pairs: the mean of x
+    np.testing.assert_allclose(mean, student(x))
+    assert estimates.over_pairs(np.mean, np.ones((5, 2, 2))) == (1, -np.inf, np.inf)
+
+
 @pytest.mark.parametrize("n,count", [(1, 0), (2, 0), (3, 3), (10, 10), (13, 10)])
 def test_groups_share_out_the_members(n, count):
     groups = estimates.groups(n)

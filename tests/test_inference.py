@@ -18,6 +18,15 @@ def test_logits_are_the_models_own_in_batches_of_any_size(batch_size):
     assert not found.requires_grad and not any(module._forward_hooks for module in net.modules())
 
 
+def test_log_odds_are_those_of_the_softmax_and_do_not_round():
+    net = tiny_net()
+    odds = inference.log_odds(net, IMAGES, LABELS)
+    chances = net(IMAGES).detach().double().softmax(1).gather(1, LABELS[:, None])[:, 0]
+    torch.testing.assert_close(odds.sigmoid(), chances, rtol=1e-4, atol=1e-5)
+    certain = inference.log_odds(torch.nn.Flatten().eval(), torch.tensor([[[[200.0, 0.0]]]]), torch.tensor([0]))
+    assert certain.item() == 200 and certain.sigmoid() == 1
+
+
 def test_accuracy_is_scikit_learns():
     net = tiny_net()
     labels = torch.where(torch.arange(9) < 6, net(IMAGES).argmax(1), LABELS)

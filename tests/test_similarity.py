@@ -122,6 +122,20 @@ def test_ssim_of_pairs_is_ssim_of_each_pair():
             assert matrix[j, i] == matrix[i, j] and matrix[i, i] == 1
 
 
+def test_areas_overlap_by_what_both_mark():
+    members = torch.zeros(3, 1, 1, 2, 10)
+    for member, marked in enumerate(([0, 1], [1, 2], [18, 19])):
+        members[member].view(-1)[marked] = torch.tensor([-2.0, 1.0])
+    expected = torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]])
+    torch.testing.assert_close(similarity.overlaps(members)[0], expected)
+
+
+def test_random_areas_overlap_by_a_known_share():
+    members = torch.stack([maps(k, 200) for k in range(2)])
+    assert similarity.overlaps(members)[:, 0, 1].mean().item() == pytest.approx(1 / 19, rel=0.1)
+    assert similarity.overlaps(members, 0.5)[:, 0, 1].mean().item() == pytest.approx(1 / 3, rel=0.05)
+
+
 def test_least_alike_never_pairs_a_member_with_itself_and_sees_signs_of_constant_maps():
     same = maps(0, 2)
     assert all(i != j for i, j in similarity.least_alike(torch.stack([same, 2 * same, same])))

@@ -17,7 +17,7 @@ FLOORS = (
     ("ensembles",),
     ("attribution",),
     ("noisegrad", "randomization", "downsampling"),
-    ("dreams", "similarity", "spectrum", "snr"),
+    ("convergence", "dreams", "similarity", "spectrum", "snr"),
     ("controls", "quality"),
     ("audit",),
     ("book",),

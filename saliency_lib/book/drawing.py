@@ -1,4 +1,4 @@
-"""What several notebooks draw: dots with intervals, a grid of maps, a heat table, the paper's values, one legend."""
+"""What is drawn more than once: dots with intervals or by class, grids of maps, heat tables, papers' values."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from saliency_lib.book.plotting import ORANGE, map_scale, show, show_map
+from saliency_lib.book.plotting import CLASS_COLOURS, ORANGE, map_scale, show, show_map
 
 
 def interval_dot(axes: plt.Axes, x, y, colour: str, *, label: str | None = None, marker="o", fill=True, size=5) -> None:
@@ -79,6 +79,17 @@ def heat_table(axes: plt.Axes, table: pd.DataFrame, *, text="{:.2f}", fontsize=7
     axes.tick_params(length=0)
     axes.grid(False)
     return picture
+
+
+def dots_by_class(axes: plt.Axes, values: np.ndarray, classes: np.ndarray) -> None:
+    """A dot per image, (images,), class after class with a bar at its mean, and the mean of all as a dashed line."""
+    order = np.argsort(classes, kind="stable")
+    for k in np.unique(classes):
+        where = np.flatnonzero(classes[order] == k)
+        axes.plot(where, values[order][where], ".", color=CLASS_COLOURS[k % 10], ms=3.5, alpha=0.6)
+        axes.plot(where[[0, -1]], [values[order][where].mean()] * 2, color="black", lw=2)
+    axes.axhline(values.mean(), ls="--", color="black", lw=1, label=f"mean of all {values.mean():.2f}")
+    axes.set(xticks=[], ylim=(0, None))
 
 
 def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: float = 7) -> None:

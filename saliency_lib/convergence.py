@@ -1,0 +1,49 @@
+"""Whether the norms of mean and deviation of maps settle: those of half of the members beside the other half's.
+
+All norms come from inner products of the members' maps, so that hundreds of ways to halve them cost little.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saliency_lib.estimates import Replicates, replicates
+
+
+def inner_products(maps: Tensor) -> Tensor:
+    """Inner products of every two members' maps (members, images, ...): (images, members, members) float64, on CPU."""
+    flat = maps.flatten(2).double().cpu()
+    return torch.einsum("nip,mip->inm", flat, flat)
+
+
+def norms(products: Tensor, chosen: Tensor) -> Tensor:
+    """||mean|| and ||sigma|| of some members' maps, (2, choices, images), by their :func:`inner_products`.
+
+    ``chosen``, (choices, members) float64, is 1 for at least two members of each choice and 0 for the others.
+    """
+    n = chosen.sum(1, keepdim=True)
+    mean = torch.einsum("wn,inm,wm->wi", chosen, products, chosen) / n**2
+    noise = (torch.einsum("wn,inn->wi", chosen, products) - n * mean) / (n - 1)
+    return torch.stack([mean, noise]).sqrt()
+
+
+def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1) -> Replicates[list[float]]:
+    """Shares of images, two numbers in [0, 1], whose ||mean||, and whose ||sigma||, has settled.
+
+    It has where that of one half of the members, maps (members, images, ...), is ``within`` that of the other half,
+    relative to it, which shares no member; mean over random ``ways`` to halve them. No number for fewer than four.
+    """
+    products = inner_products(maps)
+
+    def of(members: Sequence[int]) -> list[float]:
+        if (half := len(members) // 2) < 2:
+            return [np.nan, np.nan]
+        rng, nobody = np.random.default_rng(seed), torch.zeros(ways, len(maps), dtype=torch.float64)
+        order = torch.as_tensor(np.stack([rng.permutation(members) for _ in range(ways)]))
+        halves = [nobody.scatter(1, part, 1.0) for part in (order[:, :half], order[:, half : 2 * half])]
+        one, other = (norms(products, chosen) for chosen in halves)
+        return ((one / other - 1).abs() < within).double().mean((1, 2)).tolist()
+
+    return replicates(of, len(maps))

@@ -1,0 +1,31 @@
+"""Norms of some members' maps are those of their moments, and halves agree where they must."""
+
+import torch
+
+from saliency_lib import convergence, snr
+
+
+def maps(members, images=3, signal=0.0):
+    draw = torch.Generator().manual_seed(0)
+    return signal * torch.randn(images, 1, 8, 8, generator=draw) + torch.randn(members, images, 1, 8, 8, generator=draw)
+
+
+def test_norms_by_inner_products_are_those_of_the_maps():
+    members, chosen = maps(6), torch.tensor([[1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 1, 1]]).double()
+    found = convergence.norms(convergence.inner_products(members), chosen)
+    for k, some in enumerate(([0, 1], [1, 2, 4, 5])):
+        powers = snr.measure_maps(members[some]).value
+        torch.testing.assert_close(found[:, k], torch.stack([powers.mean, powers.noise]).sqrt())
+
+
+def test_halves_agree_where_signal_is_strong_and_where_nothing_is_asked():
+    clear = convergence.settled(maps(8, signal=100.0)).value
+    assert clear[0] == 1 and clear[1] > 0.5
+    few = convergence.settled(maps(8), within=0.1)
+    assert 0 < few.value[0] < 0.6 and len(few.without) == 8
+    assert convergence.settled(maps(8), within=10.0).value == [1, 1]
+    assert few.value == convergence.settled(maps(8), within=0.1).value, "the same ways"
+
+
+def test_three_members_have_no_halves():
+    assert all(share != share for share in convergence.settled(maps(3)).value)
