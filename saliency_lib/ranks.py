@@ -1,9 +1,10 @@
-"""Rank correlation of what was measured of the same methods twice, with its interval over members."""
+"""Ranks: how alike those of two measurements of the same methods are, and how much of them classes explain."""
 
 import math
 from collections.abc import Hashable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from saliency_lib.estimates import Estimate, Replicates
@@ -57,3 +58,11 @@ def spearman(a: Replicates[dict[Hashable, float]], b: Replicates[dict[Hashable, 
     others = [correlation(dict(zip(columns, row))) for row in zip(*columns.values())]
     half = stats.t.ppf(0.975, groups - 1) * math.sqrt(np.mean((np.array(others) - value) ** 2))
     return Estimate(value, max(value - half, -1), min(value + half, 1), groups - 1, n)
+
+
+def explained(values: ArrayLike, classes: ArrayLike) -> float:
+    """Share of the variance of the values' ranks, (n,), that their classes, (n,), explain; 0 on average where they tell
+    nothing (Kruskal and Wallis' epsilon squared)."""
+    values, classes = np.asarray(values), np.asarray(classes)
+    found = [values[classes == k] for k in np.unique(classes)]
+    return float((stats.kruskal(*found).statistic - len(found) + 1) / (len(values) - len(found)))

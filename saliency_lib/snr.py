@@ -1,10 +1,9 @@
 """Signal and noise of maps over an ensemble (Woerl et al. 2023), streamed one member at a time.
 
 mu and sigma are the mean and standard deviation of a map over members, per pixel; SNR = ||mu|| / ||sigma|| per image
-(Eq. 5). The plug-in estimate is biased upwards, since the norm of a noisy mean holds noise too:
-E||mean||^2 = ||mu||^2 + ||sigma||^2 / n, so that pure noise scores about 1 / sqrt(n). The debiased one takes that off.
-A map of d independent pixels is biased further: its noise has k = d (n - 1) degrees of freedom, and E[1 / ||sigma||^2]
-makes SNR^2 k / (k - 2) times too large, (n - 1) / (n - 3) for a map of one pixel (:mod:`saliency_lib.controls`).
+(Eq. 5). The plug-in estimate is too large, since a noisy mean holds noise, E||mean||^2 = ||mu||^2 + ||sigma||^2 / n:
+pure noise scores about 1 / sqrt(n). The debiased one takes that off. The noise of a map of d independent pixels has
+k = d (n - 1) degrees of freedom, which makes SNR^2 another k / (k - 2) times too large (:mod:`saliency_lib.controls`).
 """
 
 import math
@@ -111,12 +110,6 @@ def snr(moments: Moments | Powers) -> Tensor:
     return (p.mean / p.noise).sqrt()
 
 
-def snr_debiased(moments: Moments | Powers) -> Tensor:
-    """SNR with the noise in the mean's norm taken off, (images,); 0 where nothing is left of the signal."""
-    p = powers(moments) if isinstance(moments, Moments) else moments
-    return (p.signal / p.noise).clamp(min=0).sqrt()
-
-
 def debiased_number(plugin: float, n: int) -> float:
     """A published plug-in SNR of ``n`` networks less what pure noise adds to it: sqrt(plugin^2 - 1/n); 0 from less."""
     return rooted(plugin**2 - 1 / n)
@@ -163,6 +156,14 @@ def root(power: Estimate) -> Estimate:
 class Measurement(Replicates[Powers]):
     """SNR of a method over an ensemble on a set of images: powers of all members, and without each group of them."""
 
+    def plugin(self) -> Estimate:
+        """:func:`plugin_mean` with its interval over members."""
+        return self.estimate(plugin_mean)
+
+    def corrected(self) -> Estimate:
+        """The same less what noise adds to it, as :func:`debiased_number` has it of a published one."""
+        return root(self.estimate(lambda p: plugin_mean(p) ** 2 - 1 / p.n))
+
     def power_ratio(self) -> Estimate:
         """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
         return self.estimate(power_mean)
@@ -187,9 +188,9 @@ def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
     for k, of_member in enumerate(maps):
         moments_of[k].update(of_member)
     total = reduce(Moments.merge, (moments for _, moments in parts), Moments())
-    left_out = [moments for _, moments in parts if moments.n < n]
-    without = tuple(powers(total.without(moments)) for moments in left_out)
-    return Measurement(powers(total), without, tuple(moments.n for moments in left_out))
+    left_out = [part for _, part in parts if part.n < n]
+    without = tuple(powers(total.without(part)) for part in left_out)
+    return Measurement(powers(total), without, tuple(part.n for part in left_out))
 
 
 def measure(

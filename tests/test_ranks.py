@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saliency_lib.estimates import replicates
-from saliency_lib.ranks import redrawn, spearman
+from saliency_lib.ranks import explained, redrawn, spearman
 
 NAMES = list("abcdefghij")
 
@@ -56,3 +56,11 @@ def test_intervals_cover_the_true_order():
 def test_two_members_and_missing_numbers_leave_it_open():
     for of in (measured(2, 0.1), measured(16, 0.1, truth=(math.nan, *TRUTH[1:]))):
         assert spearman(of, of)[1:] == (-math.inf, math.inf)
+
+
+def test_what_classes_explain_of_ranks():
+    classes, rng = np.arange(300) % 3, np.random.default_rng(0)
+    assert explained(classes + rng.random(300), classes) > 0.85, "three blocks: 8/9 of the variance of ranks"
+    assert np.mean([explained(rng.random(300), classes) for _ in range(200)]) == pytest.approx(0, abs=0.002)
+    values = rng.random(300) + classes
+    assert explained(np.exp(values), classes) == explained(values, classes)
