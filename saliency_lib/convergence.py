@@ -4,12 +4,13 @@ All norms come from inner products of the members' maps, so that hundreds of way
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saliency_lib.estimates import Replicates, replicates
+from saliency_lib.estimates import Estimate, replicates
 
 
 def inner_products(maps: Tensor) -> Tensor:
@@ -29,8 +30,8 @@ def norms(products: Tensor, chosen: Tensor) -> Tensor:
     return torch.stack([mean, noise]).sqrt()
 
 
-def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1) -> Replicates[list[float]]:
-    """Shares of images, two numbers in [0, 1], whose ||mean||, and whose ||sigma||, has settled.
+def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1) -> dict[str, Estimate]:
+    """Shares of images, in [0, 1], on which ``‖μ‖``, and on which ``‖σ‖``, has settled, with intervals over members.
 
     It has where that of one half of the members, maps (members, images, ...), is ``within`` that of the other half,
     relative to it, which shares no member; mean over random ``ways`` to halve them. No number for fewer than four.
@@ -46,4 +47,5 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
         one, other = (norms(products, chosen) for chosen in halves)
         return ((one / other - 1).abs() < within).double().mean((1, 2)).tolist()
 
-    return replicates(of, len(maps))
+    found = replicates(of, len(maps))
+    return {"‖μ‖": found.estimate(itemgetter(0)), "‖σ‖": found.estimate(itemgetter(1))}

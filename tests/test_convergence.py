@@ -19,13 +19,13 @@ def test_norms_by_inner_products_are_those_of_the_maps():
 
 
 def test_halves_agree_where_signal_is_strong_and_where_nothing_is_asked():
-    clear = convergence.settled(maps(8, signal=100.0)).value
-    assert clear[0] == 1 and clear[1] > 0.5
-    few = convergence.settled(maps(8), within=0.1)
-    assert 0 < few.value[0] < 0.6 and len(few.without) == 8
-    assert convergence.settled(maps(8), within=10.0).value == [1, 1]
-    assert few.value == convergence.settled(maps(8), within=0.1).value, "the same ways"
+    clear = convergence.settled(maps(8, signal=100.0))
+    assert clear["‖μ‖"] == (1, 1, 1) and clear["‖σ‖"].value > 0.5
+    few = convergence.settled(maps(8))
+    assert 0 < few["‖μ‖"].value < 0.6 and few["‖μ‖"].n == 8
+    assert convergence.settled(maps(8), within=10.0) == {"‖μ‖": (1, 1, 1), "‖σ‖": (1, 1, 1)}
+    assert few == convergence.settled(maps(8)), "the same ways"
 
 
 def test_three_members_have_no_halves():
-    assert all(share != share for share in convergence.settled(maps(3)).value)
+    assert not any(share.bounded for share in convergence.settled(maps(3)).values())

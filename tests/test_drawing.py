@@ -60,6 +60,16 @@ def test_dots_stand_by_class_with_a_bar_at_its_mean():
     assert axes.get_legend_handles_labels()[1] == ["mean of all 3.00"]
 
 
+def test_arrows_of_a_diagram_lead_from_box_to_box():
+    fig, axes = plt.subplots()
+    drawing.diagram(axes, {"cause": (0, 0, "white"), "effect": (2, 1, "0.9")}, [("cause", "effect")])
+    arrow = next(text for text in axes.texts if not text.get_text())
+    assert (arrow.xyann, arrow.xy) == ((0, 0), (2, 1)) and not axes.axison
+    fig.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert all(axes.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
 def test_numbers_of_a_heat_table_can_be_read_on_any_colour():
     _, axes = plt.subplots()
     table = pd.DataFrame([[0.0, 1.0], [math.nan, 0.5]], index=["a", "b"], columns=["x", "y"])

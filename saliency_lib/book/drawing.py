@@ -1,7 +1,7 @@
-"""What is drawn more than once: dots with intervals or by class, grids of maps, heat tables, papers' values."""
+"""What is drawn more than once: dots with intervals or by class, grids of maps, heat tables, diagrams, legends."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -90,6 +90,22 @@ def dots_by_class(axes: plt.Axes, values: np.ndarray, classes: np.ndarray) -> No
         axes.plot(where[[0, -1]], [values[order][where].mean()] * 2, color="black", lw=2)
     axes.axhline(values.mean(), ls="--", color="black", lw=1, label=f"mean of all {values.mean():.2f}")
     axes.set(xticks=[], ylim=(0, None))
+
+
+def diagram(axes: plt.Axes, boxes: Mapping[str, tuple], arrows: Iterable[tuple[str, str]]) -> None:
+    """Named boxes, ``{name: (x, y, colour)}``, each around its middle, and arrows from one name to another."""
+    drawn = {}
+    for name, (x, y, colour) in boxes.items():
+        frame = {"boxstyle": "round", "fc": colour, "ec": "0.4"}
+        drawn[name] = axes.text(x, y, name, ha="center", va="center", bbox=frame)
+    for start, end in arrows:
+        ends = {"patchA": drawn[start].get_bbox_patch(), "patchB": drawn[end].get_bbox_patch()}
+        style = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 3, "shrinkB": 3}
+        axes.annotate("", boxes[end][:2], boxes[start][:2], arrowprops=style | ends)
+    axes.update_datalim([box[:2] for box in boxes.values()])
+    axes.margins(0.11, 0.15)
+    axes.autoscale_view()
+    axes.set_axis_off()
 
 
 def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: float = 7) -> None:
