@@ -1,4 +1,4 @@
-"""Whether the norms of mean and deviation of maps settle: those of half of the members beside the other half's.
+"""What becomes of mean maps as members are added: whether norms settle, by halves, and the law of sqrt(n).
 
 All norms come from inner products of the members' maps, so that hundreds of ways to halve them cost little.
 """
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saliency_lib.estimates import Estimate, replicates
+from saliency_lib.estimates import Estimate, Replicates, replicates
+from saliency_lib.snr import measure_maps
 
 
 def inner_products(maps: Tensor) -> Tensor:
@@ -49,3 +50,22 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
 
     found = replicates(of, len(maps))
     return {"‖μ‖": found.estimate(itemgetter(0)), "‖σ‖": found.estimate(itemgetter(1))}
+
+
+def of_groups(maps: Tensor, sizes: Sequence[int]) -> Replicates[np.ndarray]:
+    """SNR of the mean of k maps for each k of ``sizes``, and its noise relative to one map's: rows of (2, sizes).
+
+    Maps (members, images, c, h, w) are put into disjoint groups of k consecutive members, and each group's mean is taken
+    for a map. The SNR is debiased, a root of a ratio of means over images. Replicates leave out a block of as many
+    members as the last, largest size, of which there must be four.
+    """
+
+    def curves(maps: Tensor) -> np.ndarray:
+        means = [maps[: len(maps) // k * k].unflatten(0, (-1, k)).mean(1) for k in sizes]
+        powers = [measure_maps(of_size).value for of_size in means]
+        signal, noise = np.array([(p.signal.mean().item(), p.noise.mean().item()) for p in powers]).T
+        return np.sqrt([np.clip(signal, 0, None) / noise, noise / noise[0]])
+
+    block = torch.arange(len(maps)) // sizes[-1]
+    left_out = tuple(curves(maps[block != b]) for b in block.unique())
+    return Replicates(curves(maps), left_out, tuple(block.bincount().tolist()))

@@ -1,5 +1,6 @@
 """Norms of some members' maps are those of their moments, and halves agree where they must."""
 
+import numpy as np
 import torch
 
 from saliency_lib import convergence, snr
@@ -29,3 +30,10 @@ def test_halves_agree_where_signal_is_strong_and_where_nothing_is_asked():
 
 def test_three_members_have_no_halves():
     assert not any(share.bounded for share in convergence.settled(maps(3)).values())
+
+
+def test_the_mean_of_k_maps_has_root_k_times_the_ratio_of_one():
+    law = convergence.of_groups(maps(64, images=40, signal=1.0), [1, 2, 4, 8])
+    roots = np.sqrt([1, 2, 4, 8])
+    np.testing.assert_allclose(law.value, [roots, 1 / roots], rtol=0.1)
+    assert law.sizes == (8,) * 8 and law.value[1, 0] == 1
