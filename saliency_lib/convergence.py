@@ -55,9 +55,9 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
 def of_groups(maps: Tensor, sizes: Sequence[int]) -> Replicates[np.ndarray]:
     """SNR of the mean of k maps for each k of ``sizes``, and its noise relative to one map's: rows of (2, sizes).
 
-    Maps (members, images, c, h, w) are put into disjoint groups of k consecutive members, and each group's mean is taken
-    for a map. The SNR is debiased, a root of a ratio of means over images. Replicates leave out a block of as many
-    members as the last, largest size, of which there must be four.
+    Maps (members, images, c, h, w) are put into disjoint groups of k consecutive members, and each group's mean is
+    taken for a map. The SNR is debiased, a root of a ratio of means over images. Replicates leave out a block of as
+    many members as the last, largest size, of which there must be four.
     """
 
     def curves(maps: Tensor) -> np.ndarray:

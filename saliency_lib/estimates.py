@@ -180,7 +180,7 @@ def over_members(statistic: Callable[..., float], *samples) -> Estimate:
     """``statistic(*samples)`` with its jackknife interval, one member left out at a time; the members are the first
     axis of every sample (arrays or tensors). Unbounded for fewer than three members."""
     n = len(samples[0])
-    return replicates(lambda members: statistic(*(sample[members] for sample in samples)), n, most=n).estimate()
+    return replicates(lambda members: float(statistic(*(sample[members] for sample in samples))), n, most=n).estimate()
 
 
 def over_pairs(statistic: Callable[..., float], matrix) -> Estimate:
@@ -190,7 +190,7 @@ def over_pairs(statistic: Callable[..., float], matrix) -> Estimate:
 
     def of(members: list[int]) -> float:
         one, other = np.array(list(combinations(members, 2))).T
-        return statistic(matrix[..., one, other])
+        return float(statistic(matrix[..., one, other]))
 
     return replicates(of, n, most=n).estimate()
 

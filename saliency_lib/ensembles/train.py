@@ -176,6 +176,11 @@ class Ensemble:
         return [record["accuracy"] for record in self.records]
 
     @property
+    def training_accuracies(self) -> list[float]:
+        """Of each member the accuracy on the training images, in [0, 1], during its last epoch."""
+        return [record["history"]["train_accuracy"][-1] for record in self.records]
+
+    @property
     def seconds(self) -> float:
         """Time that training took, all members together."""
         return sum(record["seconds"] for record in self.records)
