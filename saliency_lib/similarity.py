@@ -185,13 +185,20 @@ def compare(
     return {name: torch.where(varied, values.cpu().nan_to_num(0), 0).numpy() for name, values in found.items()}
 
 
-def of_pairs(members: Sequence[Tensor], measure: str) -> np.ndarray:
-    """:func:`compare` of every two members' maps: (members, members, images), not a number for a member with itself."""
-    n, ready = len(members), [Prepared(maps) for maps in members]
+def of_pairs(members: Sequence[Tensor], measure: str, others: Sequence[Tensor] | None = None) -> np.ndarray:
+    """:func:`compare` of every member's maps with every other's: (members, others, images).
+
+    Without ``others``, of every two members: (members, members, images), not a number for a member with itself.
+    """
+    first = [Prepared(maps) for maps in members]
+    if others is not None:
+        second = [Prepared(maps) for maps in others]
+        return np.array([[compare(a, b, [measure])[measure] for b in second] for a in first])
+    n = len(first)
     found = np.full((n, n, len(members[0])), np.nan)
     for i in range(n):
         for j in range(i):
-            found[i, j] = found[j, i] = compare(ready[i], ready[j], [measure])[measure]
+            found[i, j] = found[j, i] = compare(first[i], first[j], [measure])[measure]
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.attribution import layers
-from saliency_lib.attribution.integrated import baseline_or_zero
+from saliency_lib.attribution.baselines import baseline_or_zero
 from saliency_lib.attribution.method import Kernel, method
 from saliency_lib.hooks import hooked, leaves
 

@@ -1,8 +1,10 @@
 """Gradients of one output by the input, or by a layer."""
 
 import torch
+from torch import Tensor
 
 from saliency_lib.attribution import layers
+from saliency_lib.attribution.baselines import baseline_or_zero
 from saliency_lib.attribution.method import method
 
 
@@ -46,10 +48,16 @@ def probability_gradient(model, images, seed):
 
 
 @method("Shrikumar et al. 2017; Adebayo et al. 2018", forwards=1, backwards=1)
-def gradient_x_input(model, images, seed):
-    """Input times gradient, (n, c, h, w), in logits; signed. The input is normalised: zero is the mean colour.
+def gradient_x_input(model, images, seed, *, baseline: Tensor | None = None):
+    """Gradient times input minus baseline, (n, c, h, w), in logits; signed.
 
     DeepLIFT was made to improve on it.
+
+    Parameters
+    ----------
+    baseline : Tensor, optional
+        (c, h, w), normalised, what counts as nothing; default: zero, the data's mean colour.
     """
+    start = baseline_or_zero(baseline, images)
     gradient = input_gradient.kernel(model, images, seed)
-    return lambda x, y, size: gradient(x, y, size) * x
+    return lambda x, y, size: gradient(x, y, size) * (x - start.to(x))

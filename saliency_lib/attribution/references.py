@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from saliency_lib.attribution.baselines import checked
 from saliency_lib.attribution.deeplift import over_references
-from saliency_lib.attribution.integrated import checked
 from saliency_lib.attribution.method import method
 
 N_NOISE = 10

@@ -8,6 +8,7 @@ moved if its difference is beyond what the intervals of both allow (Welch's t te
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,14 @@ def flatten(value, path: str = "") -> dict[str, object]:
     if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         return {k: v for i, item in enumerate(value) for k, v in flatten(item, f"{path}[{i}]").items()}
     return {path: value}
+
+
+def renamed(value, names: Mapping[str, str]):
+    """The same with other names in its keys, which are names or such as ``"a, b"``; values stay as they are."""
+    if not isinstance(value, dict):
+        return value
+    keys = {key: ", ".join(names.get(part, part) for part in key.split(", ")) for key in value}
+    return {keys[key]: renamed(inner, names) for key, inner in value.items()}
 
 
 def chance(old: dict, new: dict) -> float:

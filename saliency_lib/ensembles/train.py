@@ -175,6 +175,12 @@ class Ensemble:
         """Validation accuracy of each member, in [0, 1], in the precision of its training."""
         return [record["accuracy"] for record in self.records]
 
+    def learnt(self) -> list[float]:
+        """Accuracy of each member on its training images, in [0, 1], by the labels that it was taught."""
+        train, of_seed = splits(self.spec)[0].to(self.spec.recipe.device), self.spec.recipe.label_seed
+        taught = train.labels if of_seed is None else training.permuted(train.labels, of_seed)
+        return [accuracy(net, train.inputs(), taught) for net in self]
+
     @property
     def training_accuracies(self) -> list[float]:
         """Of each member the accuracy on the training images, in [0, 1], during its last epoch."""
