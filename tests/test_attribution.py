@@ -43,6 +43,8 @@ def test_methods_that_captum_has_too_give_its_maps(name, norm):
     torch.testing.assert_close(
         attribute("gradient_x_input", net, x, y), theirs(captum.attr.InputXGradient(net)), **close
     )
+    from_first = (x - x[:1]) * attribute("input_gradient", net, x, y)
+    torch.testing.assert_close(attribution.gradient_x_input(net, x, y, baseline=x[0]), from_first)
     for quadrature in ("gausslegendre", "riemann_trapezoid"):
         ours = attribution.integrated_gradients(net, x, y, n_steps=7, quadrature=quadrature, batch_size=5)
         torch.testing.assert_close(
@@ -294,6 +296,7 @@ def test_more_bad_input_gets_a_sentence():
         (lambda: attribute("smoothgrad", net, x, y, layer="top"), "smoothgrad explains the input, not a layer"),
         (lambda: attribution.integrated_gradients(net, x, y, baseline=x[0, :1]), "do not go with images"),
         (lambda: attribution.integrated_gradients(net, x, y, baseline=0.5), "baseline of shape float do not go"),
+        (lambda: attribution.gradient_x_input(net, x, y, baseline=x[0, :1]), "do not go with images"),
         (lambda: attribution.deeplift(net, x, y, baseline=x[0, :, :4]), "do not go with images"),
         (lambda: attribution.deeplift(net, x, y, baseline=x[0] * torch.nan), "not finite"),
         (lambda: attribution.gradient_shap(net, x, y, n_samples=0), "at least one sample"),

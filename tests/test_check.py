@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from saliency_lib.attribution import METHODS
-from saliency_lib.book.compare import chance, compare, flatten
+from saliency_lib.book.compare import PAPERS_NAMES, chance, compare, flatten, renamed
 from saliency_lib.book.plotting import as_json
 from saliency_lib.book.results import QUICK
 from saliency_lib.estimates import student
@@ -133,3 +133,9 @@ def test_a_fault_in_all_numbers_of_a_method_is_found(tmp_path, change):
             assert not compare(QUICK, folder).passes, method
     assert tried > 10
     assert compare(QUICK, QUICK).passes
+
+
+def test_keys_are_renamed_part_by_part_and_values_stay():
+    value = {"a": 1, "a, b": {"b": student([1, 2]), "ab": ["a"]}}
+    assert renamed(value, {"a": "x", "b": "y"}) == {"x": 1, "x, y": {"y": student([1, 2]), "ab": ["a"]}}
+    assert len({*PAPERS_NAMES.values()}) == len(PAPERS_NAMES) and set(PAPERS_NAMES) - set(METHODS) == {"gradient_x_pixels"}

@@ -212,6 +212,8 @@ def test_compare_and_pairs_count_constant_maps_as_unlike():
     pairs = similarity.of_pairs([a, b, maps(2)], "rank correlation")
     assert pairs.shape == (3, 3, 4) and np.isnan([pairs[k, k] for k in range(3)]).all()
     assert (pairs[0, 1] == found["rank correlation"]).all() and (pairs[1, 0] == pairs[0, 1]).all()
+    others = similarity.of_pairs([a, b, maps(2)], "rank correlation", [b, a])
+    assert others.shape == (3, 2, 4) and (others[2] == pairs[2, [1, 0]]).all() and (others[0, 0] == pairs[0, 1]).all()
 
 
 def test_compare_refuses_what_is_no_map_or_no_measure():

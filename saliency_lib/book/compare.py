@@ -17,6 +17,12 @@ from scipy import stats
 from saliency_lib.book.claims import AGREES, DIFFERS
 
 ESTIMATE = {"value", "low", "high"}
+PAPERS_NAMES = {  # of methods, in the numbers of figures; gradient_x_pixels takes black for zero
+    "input_gradient": "gradient", "gradient_x_pixels": "gradient × input", "smoothgrad": "SmoothGrad",
+    "gradient_x_input": "gradient × (input − mean)", "vargrad": "VarGrad", "deeplift": "DeepLIFT",
+    "integrated_gradients": "integrated gradients", "smoothgrad_ig": "SmoothGrad-IG", "gradcam": "GradCAM",
+    "guided_backprop": "guided backprop", "guided_gradcam": "guided GradCAM",
+}  # fmt: skip
 
 
 class Comparison(NamedTuple):
@@ -46,7 +52,7 @@ def flatten(value, path: str = "") -> dict[str, object]:
     return {path: value}
 
 
-def renamed(value, names: Mapping[str, str]):
+def renamed(value, names: Mapping[str, str] = PAPERS_NAMES):
     """The same with other names in its keys, which are names or such as ``"a, b"``; values stay as they are."""
     if not isinstance(value, dict):
         return value

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saliency_lib import similarity
 from saliency_lib.attribution.method import Function
-from saliency_lib.estimates import Estimate, over_members
+from saliency_lib.estimates import Estimate, over_members, student
 
 Methods = Mapping[str, Function]
 
@@ -72,9 +72,12 @@ def mean(values: np.ndarray) -> Estimate:
     return over_members(lambda members: _mean(values, members), np.arange(len(values)))
 
 
-def drop(pairs: np.ndarray, left: np.ndarray) -> Estimate:
+def drop(pairs: np.ndarray, left: np.ndarray, over: str = "networks") -> Estimate:
     """What two networks' maps have in common, (networks, networks, images) as by :func:`similarity.of_pairs`, less what
-    is left after a break; intervals and ``left`` as in :func:`mean`."""
+    is left after a break, as in :func:`mean`; with the interval over networks as there, or over ``"images"``."""
+    if over == "images":
+        common, kept = (np.nanmean(values.reshape(-1, values.shape[-1]), 0) for values in (pairs, left))
+        return student(common - kept)
     return over_members(lambda members: _mean(pairs, members) - _mean(left, members), np.arange(len(pairs)))
 
 
@@ -105,6 +108,10 @@ class Similarity:
     def two_images(self) -> Estimate:
         """Mean of what two images' maps have in common."""
         return mean(self.neighbours)
+
+    def means(self) -> list[float]:
+        """Similarity after each step, then, after a gap, of two networks and of two images."""
+        return [*self.steps.mean((0, 2)), np.nan, self.two_networks.value, self.two_images.value]
 
     def after(self, step: int) -> Estimate:
         """Mean of what is left after a step, counted from 1; the last is -1."""

@@ -1,0 +1,65 @@
+"""Sanity checks: what must hold of similarities before and after a break."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import batch, tiny_net
+
+from saliency_lib import attribution, randomization, similarity
+from saliency_lib.quality import sanity
+
+METHODS = {"input_gradient": attribution.input_gradient, "smoothgrad": attribution.smoothgrad}
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return [tiny_net(seed=k) for k in range(3)]
+
+
+def test_networks_that_are_not_broken_keep_their_maps(networks):
+    x, y = batch(2)
+    own = sanity.maps_of(METHODS, networks, x, y, [5, 6, 7])
+    assert torch.equal(own["smoothgrad"][1], attribution.smoothgrad(networks[1], x, y, seed=6))
+    copies = [[net, net] for net in networks]
+    found = sanity.measured(METHODS, own, copies, x, y, lambda k, step: 5 + k, ["rank correlation", "SSIM"])
+    for alike in found["smoothgrad"].values():
+        assert alike.steps.shape == (3, 2, 2) and alike.pairs.shape == (3, 3, 2) and alike.neighbours.shape == (3, 2)
+        np.testing.assert_allclose(alike.steps, 1)
+        assert alike.after(2) == alike.after(-1) == pytest.approx((1, 1, 1))
+        assert alike.drop(1).value == pytest.approx(alike.two_networks.value - 1)
+        assert alike.means() == pytest.approx([1, 1, np.nan, *(e.value for e in (alike.two_networks, alike.two_images))],
+                                              nan_ok=True)  # fmt: skip
+
+
+def test_a_step_is_compared_with_the_map_of_its_copy(networks):
+    x, y = batch(2)
+    copies = [[copied for _, copied in randomization.cascading(net, images=x)] for net in networks]
+    own = sanity.maps_of(METHODS, networks, x, y, [0, 0, 0])
+    found = sanity.along(METHODS, own, copies, x, y, lambda k, step: 10 * k + step, ["SSIM"])["smoothgrad"]["SSIM"]
+    broken = attribution.smoothgrad(copies[2][1], x, y, seed=22)
+    np.testing.assert_array_equal(found[2, 1], similarity.compare(own["smoothgrad"][2], broken)["SSIM"])
+
+
+def test_means_and_drops_leave_a_network_out_together_with_its_partner():
+    pairs = RNG.random((4, 4, 5))
+    pairs[range(4), range(4)] = np.nan
+    assert sanity.mean(pairs).value == pytest.approx(np.nanmean(pairs)) and sanity.mean(pairs).n == 4
+    others = RNG.random((4, 3, 5))
+    for left in (others, others[:, 0]):
+        found, over_images = sanity.drop(pairs, left), sanity.drop(pairs, left, over="images")
+        assert found.value == pytest.approx(np.nanmean(pairs) - left.mean()) == pytest.approx(over_images.value)
+        assert (found.n, over_images.n) == (4, 5)
+    assert sanity.drop(pairs, pairs) == (0, 0, 0)
+    lonely = np.zeros((4, 3, 5))
+    lonely[:2, :2] = 1  # without the third network, and the third of the others, the mean is 4 / 6
+    by_hand = [lonely[kept][:, [k for k in kept if k < 3]].mean() for kept in ([1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2])]
+    deviation = np.std(by_hand) * np.sqrt(3) * 3.1824463
+    assert sanity.mean(lonely).high - sanity.mean(lonely).value == pytest.approx(deviation)
+
+
+def test_tests_correspond_within_methods_or_between_them():
+    one = RNG.random((5, 3, 4)) / 100 + np.arange(4)
+    shifted = one + np.array([0, 50, -50])[:, None]
+    assert sanity.correspondence(one, shifted).value > 0.999 > sanity.correspondence(one, shifted, within=False).value
+    assert sanity.correspondence(one, -one).value < -0.999
