@@ -216,6 +216,14 @@ def test_record_and_manifest_tell_the_truth(own_store):
     assert ensemble.bytes == sum(p.stat().st_size for p in (own_store / SPEC.key).glob("*.safetensors"))
 
 
+def test_what_is_learnt_is_judged_by_the_labels_that_were_taught(own_store):
+    train, _ = ensembles.splits(SPEC)
+    permuted = dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, label_seed=3), n_members=1)
+    for spec, labels in ((SPEC, train.labels), (permuted, training.permuted(train.labels, 3))):
+        ensemble = ensembles.get(spec)
+        assert ensemble.learnt() == [inference.accuracy(net, train.inputs(), labels) for net in ensemble]
+
+
 def flip_a_weight(raw):
     return raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:]
 
