@@ -7,7 +7,7 @@ k = d (n - 1) degrees of freedom, which makes SNR^2 another k / (k - 2) times to
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import reduce
 from typing import cast
@@ -138,9 +138,10 @@ def rooted(power: float) -> float:
     return math.sqrt(max(power, 0.0))  # in this order, no number stays none
 
 
-def log_mean(power: Mapping[Hashable, float], names: Sequence) -> float:
-    """Mean logarithm of the SNR of some of ``{name: squared SNR}``; no number where one of them has no signal."""
-    return sum(math.log(power[name]) / 2 if power[name] > 0 else math.nan for name in names) / len(names)
+def mean_log(squares: Iterable[Replicates[float]]) -> Replicates[float]:
+    """Mean logarithm of several SNR, from their squares, for ratios; no number where one of them has no signal."""
+    first, *rest = squares
+    return first.map(lambda *each: sum(math.log(s) / 2 if s > 0 else math.nan for s in each) / len(each), *rest)
 
 
 def debiased_mean(p: Powers) -> float:

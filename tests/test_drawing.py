@@ -34,6 +34,17 @@ def test_values_of_a_paper_stand_below_their_rows_with_one_label():
     assert axes.get_legend_handles_labels()[1] == ["paper: two networks"]
 
 
+def test_a_log_axis_has_plain_numbers():
+    _, axes = plt.subplots()
+    axes.plot([4, 8, 32], [0.3, 1, 8])
+    drawing.log_axis(axes.xaxis, [4, 8, 16])
+    drawing.log_axis(axes.yaxis)
+    assert axes.get_xscale() == axes.get_yscale() == "log" and not len(axes.get_yticks(minor=True))
+    axes.figure.canvas.draw()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "8", "16"]
+    assert {"0.5", "1", "2", "5"} <= {label.get_text() for label in axes.get_yticklabels()}
+
+
 @pytest.mark.parametrize("scale, limits", [("map", [1, 2, 4, 8]), ("row", [2, 2, 8, 8]), ("grid", [8] * 4)])
 def test_maps_of_a_grid_share_their_scale(scale, limits):
     rows = [[torch.full((4, 4), value) for value in pair] for pair in ((1.0, -2.0), (4.0, 8.0))]

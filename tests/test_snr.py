@@ -1,6 +1,7 @@
 """Signal and noise: streaming equals storing, estimates are unbiased, intervals cover."""
 
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_lib import attribution, snr
-from saliency_lib.estimates import Replicates, exponential, together
+from saliency_lib.estimates import Replicates, exponential
 from saliency_lib.snr import Moments
 
 
@@ -203,13 +204,14 @@ def replicated(ratio, jitter=0.0, members=8, seed=0):
 
 def relative(powers, above, below):
     """Of networks' SNR, as notebook 04 has it."""
-    return exponential(together(powers).estimate(lambda p: snr.log_mean(p, above) - snr.log_mean(p, below)))
+    mean_above, mean_below = (snr.mean_log(powers[name] for name in names) for names in (above, below))
+    return exponential(mean_above.estimate(operator.sub, mean_below))
 
 
 def test_ratios_of_known_powers():
     powers = {name: replicated(value) for name, value in {"a": 2.0, "b": 8.0, "c": 1.0, "d": 2.0}.items()}
     assert relative(powers, "ab", "cd") == pytest.approx((math.sqrt(8),) * 3)
-    assert snr.log_mean({"a": 4.0, "b": 64.0}, "ab") == pytest.approx(math.log(4))
+    assert snr.mean_log([powers["a"], powers["b"]]).value == pytest.approx(math.log(4))
 
 
 def test_the_interval_of_a_ratio_is_the_jackknife_of_its_logarithm():

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
+from matplotlib.axis import Axis
 from torch import Tensor
 
 from saliency_lib.book.plotting import CLASS_COLOURS, ORANGE, map_scale, show, show_map
@@ -106,6 +108,15 @@ def diagram(axes: plt.Axes, boxes: Mapping[str, tuple], arrows: Iterable[tuple[s
     axes.margins(0.11, 0.15)
     axes.autoscale_view()
     axes.set_axis_off()
+
+
+def log_axis(axis: Axis, places: Sequence[float] | None = None) -> None:
+    """Make ``axes.xaxis`` or ``axes.yaxis`` logarithmic, with plain numbers at ``places``, or at 1, 2 and 5 of every
+    power of ten."""
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if places is None else ticker.FixedLocator(places))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(ticker.NullLocator())
 
 
 def legend_below(fig: plt.Figure, *axes: plt.Axes, columns: int = 3, fontsize: float = 7) -> None:
