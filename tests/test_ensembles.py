@@ -213,6 +213,13 @@ def test_record_and_manifest_tell_the_truth(own_store):
         assert (record["init_seed"], record["order_seed"]) == SPEC.seeds(i)
     manifest = json.loads((own_store / SPEC.key / "manifest.json").read_text())
     assert manifest["members"] == ensemble.records and manifest["spec"]["recipe"]["lr"] == SPEC.recipe.lr
+    found = ensembles.outcome(ensemble)
+    assert found["accuracy"].value == pytest.approx(sum(ensemble.accuracies) / len(ensemble))
+    first, *_ = (record["history"] for record in ensemble.records)
+    alone = ensembles.outcome(ensembles.get(dataclasses.replace(SPEC, n_members=1)))
+    assert [alone[f"training {what}"].value for what in ("accuracy", "loss")] == pytest.approx(
+        [first["train_accuracy"][-1], first["loss"][-1]]
+    )
     assert ensemble.bytes == sum(p.stat().st_size for p in (own_store / SPEC.key).glob("*.safetensors"))
 
 

@@ -2,6 +2,6 @@
 
 from saliency_lib.ensembles.files import member_path
 from saliency_lib.ensembles.spec import EnsembleSpec, build, splits
-from saliency_lib.ensembles.train import Ensemble, get
+from saliency_lib.ensembles.train import Ensemble, get, outcome
 
-__all__ = ["Ensemble", "EnsembleSpec", "build", "get", "member_path", "splits"]
+__all__ = ["Ensemble", "EnsembleSpec", "build", "get", "member_path", "outcome", "splits"]

@@ -20,6 +20,7 @@ from saliency_lib import training
 from saliency_lib.ensembles import files
 from saliency_lib.ensembles.files import folder_of, member_path, snapshot_path
 from saliency_lib.ensembles.spec import EnsembleSpec, build, flip_bit, splits
+from saliency_lib.estimates import Estimate, student
 from saliency_lib.inference import accuracy
 from saliency_lib.runtime import parallel
 from saliency_lib.runtime.progress import progress
@@ -219,3 +220,13 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     ensemble = Ensemble(spec, folder)
     files.write_manifest(spec, folder)
     return ensemble
+
+
+def outcome(ensemble: Ensemble) -> dict[str, Estimate]:
+    """``accuracy``, ``training accuracy`` and ``training loss`` after the last epoch, means over members."""
+    histories = [record["history"] for record in ensemble.records]
+    return {
+        "accuracy": student(ensemble.accuracies),
+        "training accuracy": student([history["train_accuracy"][-1] for history in histories]),
+        "training loss": student([history["loss"][-1] for history in histories]),
+    }
