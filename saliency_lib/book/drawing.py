@@ -113,7 +113,7 @@ def diagram(axes: plt.Axes, boxes: Mapping[str, tuple], arrows: Iterable[tuple[s
 def log_axis(axis: Axis, places: Sequence[float] | None = None) -> None:
     """Make ``axes.xaxis`` or ``axes.yaxis`` logarithmic, with plain numbers at ``places``, or at 1, 2 and 5 of every
     power of ten."""
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.axes.set(**{"xscale" if axis is axis.axes.xaxis else "yscale": "log"})
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if places is None else ticker.FixedLocator(places))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(ticker.NullLocator())
