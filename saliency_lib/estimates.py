@@ -216,6 +216,21 @@ def student(values) -> Estimate:
     return jackknife(values.mean(), (values.sum() - values) / max(len(values) - 1, 1), np.ones(len(values)))
 
 
+def over_rows(table):
+    """:func:`student` of a pandas series, one value per network; by name that of each column of a table of such."""
+    return student(table) if table.ndim == 1 else {name: student(values) for name, values in table.items()}
+
+
+def best_of_others(values: ArrayLike) -> np.ndarray:
+    """Of (options, members) values, for every member that of the option which is best for the other members, (members,).
+
+    So the best of several is taken without a look at what it is then judged on.
+    """
+    values = np.asarray(values, float)
+    members = range(values.shape[1])
+    return np.array([values[np.delete(values, k, 1).mean(1).argmax(), k] for k in members])
+
+
 def spread(values) -> Estimate:
     """Standard deviation of independent, normally distributed values with its chi-square interval."""
     values = np.asarray(values, float)

@@ -3,7 +3,7 @@
 ``METHODS`` has them by name, in the order of these imports, which is that of the figures' legends.
 """
 
-from saliency_lib.attribution.method import METHODS, Method, attribute, composition, method, resolve
+from saliency_lib.attribution.method import METHODS, Method, attribute, changed, composition, method, resolve
 from saliency_lib.attribution.gradients import gradient_x_input, input_gradient, probability_gradient
 from saliency_lib.attribution.integrated import integrated_gradients
 from saliency_lib.attribution.smoothing import smooth, smoothgrad, smoothgrad_ig, vargrad
@@ -14,4 +14,4 @@ from saliency_lib.attribution.cam import gradcam
 from saliency_lib.attribution.guided import guided_backprop, guided_gradcam
 from saliency_lib.attribution.masking import occlusion, rise
 
-__all__ = ["METHODS", "Method", "attribute", "composition", "method", "resolve", "smooth"]
+__all__ = ["METHODS", "Method", "attribute", "changed", "composition", "method", "resolve", "smooth"]

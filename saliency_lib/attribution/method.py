@@ -137,6 +137,19 @@ def resolve(method: str | Function) -> Function:
     return METHODS[method].function
 
 
+def changed(method: str | Function, change: Callable[[Tensor], Tensor]) -> Function:
+    """A method whose maps are ``change(maps)`` of another's: ``changed("input_gradient", torch.abs)``.
+
+    What averages over noise takes it as a base, and then changes the map of every draw.
+    """
+    base = resolve(method)
+
+    def maps(model, images, targets, *, seed=0, batch_size=None):
+        return change(base(model, images, targets, seed=seed, batch_size=batch_size))
+
+    return maps
+
+
 def attribute(
     method: str | Function,
     model: nn.Module,

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from saliency_lib.estimates import Estimate, number
+from saliency_lib.estimates import Estimate, number, over_rows
 from saliency_lib.runtime.store import PROJECT
 
 AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell", "not testable at this size"
@@ -88,7 +89,7 @@ def published(table: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{table}.csv")
 
 
-def judge(claim: str, found: Mapping[str, Estimate | Mapping[str, Estimate]], remark: str = "", **limits) -> dict:
+def judge(claim: str, found: Mapping[str, Any], remark: str = "", **limits) -> dict:
     """The verdict on a claim, ready for a figure's JSON.
 
     Parameters
@@ -98,7 +99,7 @@ def judge(claim: str, found: Mapping[str, Estimate | Mapping[str, Estimate]], re
     found : dict
         What was measured, by the quantities of the claim's readings: an :class:`Estimate`, or one for each of several
         networks, methods or whatever they are, all of which must lie in the range; none of them where this run has
-        nothing to say.
+        nothing to say. A pandas series or table stands for :func:`~saliency_lib.estimates.over_rows` of it.
     remark : str
         What a reader should know beside the numbers.
     **limits : float
@@ -117,6 +118,7 @@ def judge(claim: str, found: Mapping[str, Estimate | Mapping[str, Estimate]], re
     for name, row in readings.items():
         low, high = (_limit(row[side], limits, side) for side in ("low", "high"))
         value = found[name]
+        value = over_rows(value) if isinstance(value, (pd.Series, pd.DataFrame)) else value
         each = {"": value} if isinstance(value, Estimate) else value
         quantities += [
             Quantity(f"{name}, {subject}" if subject else name, e, low, high, row["unit"], row["reading"])

@@ -28,7 +28,7 @@ from saliency_lib.book import lines, profiles
 from saliency_lib.channels import total
 from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
-from saliency_lib.estimates import Estimate
+from saliency_lib.estimates import Estimate, over_rows
 from saliency_lib.runtime.store import atomic, figures_root
 from saliency_lib.runtime.workers import number_of
 
@@ -51,7 +51,7 @@ METHOD_COLOURS = _Colours({  # the same in every figure; one hue per family
     "integrated_gradients": SKY, "smoothgrad": "#003F66", "smoothgrad_ig": "#2F7E9E", "vargrad": "0.55",
     "deeplift": GREEN, "gradient_shap": "#66C2A5", "deeplift_shap": "#006B4E", "kernel_shap": "#8FBF3F",
     "lime": YELLOW, "gradcam": "#B2182B", "guided_backprop": PINK, "guided_gradcam": "#8E4585",
-    "occlusion": "#A6761D", "rise": "#6B4A12",
+    "occlusion": "#A6761D", "rise": "#6B4A12", "NoiseGrad": "#7A5CFF", "FusionGrad": "#3B1F8F",
 })  # fmt: skip
 CLASS_COLOURS = seaborn.color_palette("colorblind", 10)
 PACKAGES = ("torch", "torchvision", "captum", "numpy", "scipy", "matplotlib", "saliency-companion")
@@ -109,7 +109,11 @@ def start(notebook: str, variables: dict) -> Run:
 
 
 def as_json(value):
-    """A value that JSON can hold: estimates as objects, floats with six digits, what is not finite as null."""
+    """A value that JSON can hold: estimates as objects, floats with six digits, what is not finite as null.
+
+    A pandas series or table, a row per network, becomes :func:`~saliency_lib.estimates.over_rows` of it.
+    """
+    value = over_rows(value) if isinstance(value, (pd.Series, pd.DataFrame)) else value
     if isinstance(value, Estimate):
         return {k: as_json(v) for k, v in value.in_full().items()}
     if isinstance(value, dict):

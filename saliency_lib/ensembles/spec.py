@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from saliency_lib import data, models, training
 from saliency_lib.runtime import store
@@ -105,6 +106,29 @@ def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
         _load(spec.dataset, "train", spec.n_train, spec.size, root),
         _load(spec.dataset, "val", spec.n_val, spec.size, root),
     )
+
+
+def shares(
+    networks: Sequence[nn.Module], images: data.ImageData, every: int = 1
+) -> list[tuple[nn.Module, Tensor, Tensor, Tensor]]:
+    """Every network with images of its own: image i goes to network i modulo their number.
+
+    So an interval over networks is one over images too. Of each network's images ``every`` other one is taken.
+
+    Returns
+    -------
+    list of tuple
+        (network, inputs (n, c, h, w), labels (n,), masks (n, h, w)).
+
+    Raises
+    ------
+    ValueError
+        For images without masks.
+    """
+    if images.masks is None:
+        raise ValueError("these images have no masks; photodigits, cdigits and cmnist have some")
+    rows = [slice(k, None, every * len(networks)) for k in range(len(networks))]
+    return [(net, images.inputs(own), images.labels[own], images.masks[own]) for net, own in zip(networks, rows)]
 
 
 def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:

@@ -2,12 +2,13 @@
 
 from saliency_lib.quality.curves import deletion, insertion
 from saliency_lib.quality.faithfulness import faithfulness_correlation
-from saliency_lib.quality.localisation import ranking_auc, relevance_rank_accuracy
-from saliency_lib.quality.predictions import prediction_difference
+from saliency_lib.quality.localisation import boxes, ranking_auc, relevance_rank_accuracy
+from saliency_lib.quality.predictions import input_drop, prediction_difference
 from saliency_lib.quality.robustness import max_sensitivity
-from saliency_lib.quality.texture import checkerboard_power, colourfulness, gini, grain, total_variation
+from saliency_lib.quality.texture import checkerboard_power, colourfulness, gini, grain, roughness, total_variation
 
 __all__ = [
-    "checkerboard_power", "colourfulness", "deletion", "faithfulness_correlation", "gini", "grain", "insertion",
-    "max_sensitivity", "prediction_difference", "ranking_auc", "relevance_rank_accuracy", "total_variation",
+    "boxes", "checkerboard_power", "colourfulness", "deletion", "faithfulness_correlation", "gini", "grain",
+    "input_drop", "insertion", "max_sensitivity", "prediction_difference", "ranking_auc", "relevance_rank_accuracy",
+    "roughness", "total_variation",
 ]  # fmt: skip

@@ -1,8 +1,9 @@
 """The four criteria of Bykov et al. 2022 at once, for methods that are to be compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from saliency_lib.channels import abs_sum
@@ -51,3 +52,35 @@ def criteria(
     ]
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, torch.stack(robust), gini(maps)])
+
+
+def sensitivities(model, images, targets, masks, *, methods, radii, n_nudges: int = 10, seed: int = 0) -> Tensor:
+    """Max-sensitivity of every method to nudges of every size, (radii, methods, n) float64.
+
+    As in :func:`criteria`, whose signature it has; the masks do not matter.
+    """
+    options = {"n_samples": n_nudges, "seed": seed}
+    found = [max_sensitivity(f, model, images, targets, radius=r, **options) for r in radii for f in methods]
+    return torch.stack(found).unflatten(0, (len(radii), -1))
+
+
+def not_beaten(values: Mapping[str, Tensor], sign: int = 1) -> set[str]:
+    """The best on average, and all that it does not beat: Wilcoxon's signed-rank test, one-sided, p = 0.05.
+
+    Bykov et al. 2022, bold in Tab. 1 and 2.
+
+    Parameters
+    ----------
+    values : dict
+        By method, the criterion on the same images, in any shape.
+    sign : int
+        -1 where lower is better, as in ``CRITERIA``.
+    """
+    best = max(values, key=lambda name: sign * values[name].mean())
+    margins = {name: (sign * (values[best] - own)).flatten() for name, own in values.items()}
+    tied = {name for name, margin in margins.items() if not margin.any()}
+    return tied | {
+        name
+        for name in margins.keys() - tied
+        if stats.wilcoxon(margins[name].cpu(), alternative="greater").pvalue >= 0.05
+    }

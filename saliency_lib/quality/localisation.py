@@ -42,6 +42,16 @@ def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
     return torch.where(k > 0, hits / k, torch.nan)
 
 
+def boxes(masks: Tensor) -> Tensor:
+    """The smallest box around every object, as masks (n, h, w) bool of masks (n, h, w) bool; none around an empty one."""
+
+    def between(hit: Tensor) -> Tensor:  # from the first to the last that is True, (n, side)
+        after, before = hit.int().cummax(1).values, hit.int().flip(1).cummax(1).values.flip(1)
+        return (after * before).bool()
+
+    return between(masks.any(2))[:, :, None] & between(masks.any(1))[:, None, :]
+
+
 def ranking_auc(maps: Tensor, masks: Tensor) -> Tensor:
     """Area under the ROC curve of the map as a score of being on the object, (..., n) float64 in [0, 1].
 

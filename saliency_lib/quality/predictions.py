@@ -1,6 +1,9 @@
-"""How far a model's predictions are from another's."""
+"""How far a model's predictions are from another's, or from its own under noise."""
 
-from torch import Tensor, int64
+import torch
+from torch import Tensor, int64, nn
+
+from saliency_lib.inference import accuracy
 
 
 def prediction_difference(logits: Tensor, others: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -30,3 +33,19 @@ def prediction_difference(logits: Tensor, others: Tensor, targets: Tensor) -> tu
         )
     apart = 100 * (logits.detach().double().softmax(1) - others.detach().double().softmax(1)).abs()
     return apart.sum(1), apart.gather(1, targets.to(apart.device)[:, None])[:, 0]
+
+
+def input_drop(
+    model: nn.Module, images: Tensor, labels: Tensor, share: float, *, n_draws: int = 10, seed: int = 0
+) -> Tensor:
+    """Relative drop in accuracy of every draw of noise on the images, (n_draws,) float64; 0 none, 1 down to guessing.
+
+    The noise is SmoothGrad's, its deviation a ``share`` of each image's range; the measure is that of
+    :func:`saliency_lib.noisegrad.accuracy_drop`. All images of a draw have noise of their own.
+    """
+    noise = torch.randn(n_draws, *images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    flat = images.flatten(1)
+    deviation = share * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
+    own, chance = accuracy(model, images, labels), 1 / len(labels.unique())
+    found = [accuracy(model, images + deviation * part, labels) for part in noise]
+    return 1 - (torch.tensor(found, dtype=torch.float64) - chance) / (own - chance)

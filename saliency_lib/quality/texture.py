@@ -38,6 +38,22 @@ def total_variation(maps: Tensor) -> Tensor:
     return steps / values.shape[-3:].numel()
 
 
+def roughness(field: Tensor, region: Tensor) -> float:
+    """Mean squared step to the next place on a grid, relative to the field's mean square: 0 if constant, 2 for noise.
+
+    Parameters
+    ----------
+    field : Tensor
+        (c, h, w), c components at every place.
+    region : Tensor
+        (h, w) bool: steps count between places that are both inside, the field's size only inside.
+    """
+    across, down = region[:, 1:] & region[:, :-1], region[1:] & region[:-1]
+    steps = (field.diff(dim=2).square().sum(0) * across).sum() + (field.diff(dim=1).square().sum(0) * down).sum()
+    size = (field.square().sum(0) * region).sum()
+    return (steps / (across.sum() + down.sum()) / size * region.sum()).item()
+
+
 def checkerboard_power(maps: Tensor) -> Tensor:
     """Power of the patterns of period two relative to that of any pattern, (...) float64: 1 in white noise's mean.
 
