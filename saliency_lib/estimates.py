@@ -222,7 +222,7 @@ def over_rows(table):
 
 
 def best_of_others(values: ArrayLike) -> np.ndarray:
-    """Of (options, members) values, for every member that of the option which is best for the other members, (members,).
+    """Of (options, members) values, for each member that of the option which is best for the others, (members,).
 
     So the best of several is taken without a look at what it is then judged on.
     """

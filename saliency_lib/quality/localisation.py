@@ -43,7 +43,7 @@ def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """The smallest box around every object, as masks (n, h, w) bool of masks (n, h, w) bool; none around an empty one."""
+    """The smallest box around every object, masks (n, h, w) bool like those given; an empty mask has none."""
 
     def between(hit: Tensor) -> Tensor:  # from the first to the last that is True, (n, side)
         after, before = hit.int().cummax(1).values, hit.int().flip(1).cummax(1).values.flip(1)
