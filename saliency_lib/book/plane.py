@@ -64,17 +64,18 @@ def passed(network: nn.Module, places: Tensor, sigma: float, seed: int, n: int =
     return changed
 
 
-def draw_points(axes: plt.Axes, points: Tensor, sides: Tensor, title: str = "") -> None:
-    """The points of both classes, blue and orange, without ticks."""
-    colours = [(BLUE, ORANGE)[side] for side in sides]
-    axes.scatter(*points.flatten(1).T, c=colours, s=3, alpha=0.35, lw=0)
-    axes.set(title=title, xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
-
-
 def draw_boundary(axes: plt.Axes, network: nn.Module, width: float = 1.4) -> None:
     """The boundary of a network's classes, dashed."""
     ticks, height = torch.linspace(-2.4, 2.4, 81), margin(network, grid(2.4, 81)).view(81, 81)
     axes.contour(ticks, ticks, height, [0], colors=GREEN, linewidths=width, linestyles="--")
+
+
+def draw_points(axes: plt.Axes, points: Tensor, sides: Tensor, network: nn.Module, title: str = "") -> None:
+    """The points of both classes, blue and orange, and a network's boundary, without ticks."""
+    colours = [(BLUE, ORANGE)[side] for side in sides]
+    axes.scatter(*points.flatten(1).T, c=colours, s=3, alpha=0.35, lw=0)
+    draw_boundary(axes, network)
+    axes.set(title=title, xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
 
 
 def draw_arrows(axes: plt.Axes, place: Tensor, places: Sequence[Tensor], arrows: Sequence[Tensor]) -> None:
