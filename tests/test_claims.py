@@ -6,12 +6,13 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from saliency_lib.book import claims, profiles
+from saliency_lib.book import claims, plotting, profiles
 from saliency_lib.book.claims import (
     AGREES,
     CANNOT_TELL,
@@ -27,7 +28,7 @@ from saliency_lib.book.claims import (
     verdicts_of,
 )
 from saliency_lib.book.results import PAPERS_DATA, QUICK
-from saliency_lib.estimates import UNKNOWN, Estimate, exact, student
+from saliency_lib.estimates import UNKNOWN, Estimate, exact, over_rows, student
 from saliency_lib.runtime.store import PROJECT
 from saliency_lib.snr import debiased_number
 
@@ -266,3 +267,11 @@ def test_what_woerl_et_al_call_similar_follows_from_their_numbers():
                     limits = {float(row[side]) for side in ("low", "high") if row[side]}
                     assert limits <= {round(1 / ratio, 2), round(ratio, 2)}, (row["claim"], row["quantity"])
     assert found >= 11
+
+
+def test_a_table_with_a_row_per_network_is_judged_by_its_columns():
+    table = pd.DataFrame({"a": [0.1, 0.2, 0.3], "b": [0.3, 0.3, 0.4]})
+    first, second = claims.all_readings()["B11"]
+    judged = claims.judge("B11", {first: table, second: table["a"]})
+    assert judged == claims.judge("B11", {first: over_rows(table), second: over_rows(table["a"])})
+    assert plotting.as_json({"t": table, "s": table["a"]})["t"]["a"] == plotting.as_json(over_rows(table["a"]))

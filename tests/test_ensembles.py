@@ -14,7 +14,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from saliency_lib import ensembles, inference, training
+from saliency_lib import data, ensembles, inference, training
 from saliency_lib.ensembles import EnsembleSpec, files, train
 from saliency_lib.ensembles.spec import flip_bit
 from saliency_lib.runtime import parallel, store
@@ -454,3 +454,16 @@ def test_snapshots_are_kept_however_members_are_trained(executor, together, own_
         early, late = ensemble.snapshot(k, 1).state_dict(), ensemble.snapshot(k, 2).state_dict()
         assert all(torch.equal(late[name], value) for name, value in ensemble[k].state_dict().items())
         assert not torch.equal(early["0.weight"], late["0.weight"])
+
+
+def test_images_are_dealt_to_networks_in_turn():
+    images = data.load("photodigits", "val", 13)
+    dealt = ensembles.shares(["a", "b", "c"], images)
+    assert [net for net, *_ in dealt] == ["a", "b", "c"] and [len(y) for _, _, y, _ in dealt] == [5, 4, 4]
+    for k, (_, x, y, masks) in enumerate(dealt):
+        assert torch.equal(x, images.inputs(slice(k, None, 3))) and torch.equal(y, images.labels[k::3])
+        assert torch.equal(masks, images.masks[k::3])
+    for every, half in zip(dealt, ensembles.shares(["a", "b", "c"], images, every=2)):
+        assert torch.equal(half[1], every[1][::2])
+    with pytest.raises(ValueError, match="these images have no masks; photodigits"):
+        ensembles.shares(["a"], data.load("digits", "val", 5))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +126,16 @@ def test_exponential_of_bounded_and_unbounded_logarithms():
     assert estimates.exponential(Estimate(0, -1, 1)) == pytest.approx((1, np.exp(-1), np.exp(1)))
     assert estimates.exponential(Estimate(0.0, -np.inf, np.inf)) == (1, -np.inf, np.inf)
     assert math.isnan(estimates.exponential(estimates.UNKNOWN).value)
+
+
+def test_rows_are_networks():
+    table = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 0.0, 3.0]})
+    assert estimates.over_rows(table["a"]) == student([1, 2, 4])
+    assert estimates.over_rows(table) == {"a": student([1, 2, 4]), "b": student([0, 0, 3])}
+
+
+def test_the_best_of_several_is_chosen_by_the_others():
+    values = np.array([[9.0, 0, 0], [1, 1, 1], [0, 0, 5]])  # options, members
+    assert estimates.best_of_others(values).tolist() == [0, 0, 0], "9 and 5 choose for the others alone"
+    rising = np.arange(12.0).reshape(3, 4)
+    assert estimates.best_of_others(rising).tolist() == rising[2].tolist()

@@ -125,3 +125,12 @@ def test_what_a_method_was_made_by_leaves_out_the_others(monkeypatch):
     assert code.of(attribution.guided_gradcam) != code.of(attribution.guided_backprop)
     assert {"gradcam", "in_batches", "composition"} < set(read)
     assert not {"lime", "input_gradient", "smooth"} & set(read)
+
+
+def test_a_changed_method_changes_the_map_of_every_draw():
+    net, (x, y) = tiny_net(), batch()
+    changed = attribution.changed("input_gradient", torch.abs)
+    plain = attribution.attribute("input_gradient", net, x, y)
+    assert torch.equal(changed(net, x, y), plain.abs())
+    shaken = noisegrad.noisegrad(changed, 0.3, 3)(net, x, y)
+    assert (shaken >= noisegrad.noisegrad("input_gradient", 0.3, 3)(net, x, y).abs() - 1e-6).all()

@@ -12,8 +12,16 @@ from torch import nn
 
 from saliency_lib import attribution, noisegrad
 from saliency_lib.channels import abs_sum
-from saliency_lib.quality import faithfulness_correlation, gini, max_sensitivity, ranking_auc, relevance_rank_accuracy
-from saliency_lib.quality.criteria import CRITERIA, criteria
+from saliency_lib.quality import (
+    boxes,
+    faithfulness_correlation,
+    gini,
+    max_sensitivity,
+    ranking_auc,
+    relevance_rank_accuracy,
+    roughness,
+)
+from saliency_lib.quality.criteria import CRITERIA, criteria, not_beaten, sensitivities
 from saliency_lib.runtime.seeds import seeded
 
 
@@ -311,3 +319,41 @@ X, Y = torch.zeros(2, 3, 16, 16), torch.zeros(2, dtype=torch.long)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sensitivities_are_those_of_each_size_and_method():
+    net, (x, y) = tiny_net(), batch()
+    methods = [attribution.METHODS[name].function for name in ("input_gradient", "gradient_x_input")]
+    found = sensitivities(net, x, y, None, methods=methods, radii=[0.1, 0.3], n_nudges=2, seed=1)
+    assert found.shape == (2, 2, len(x))
+    alone = max_sensitivity("gradient_x_input", net, x, y, radius=0.3, n_samples=2, seed=1)
+    assert torch.equal(found[1, 1], alone)
+
+
+def test_a_box_reaches_from_the_first_to_the_last_pixel():
+    masks = torch.zeros(2, 6, 7, dtype=torch.bool)
+    masks[0, 1, 5] = masks[0, 4, 2] = True
+    expected = torch.zeros_like(masks)
+    expected[0, 1:5, 2:6] = True
+    assert torch.equal(boxes(masks), expected) and torch.equal(boxes(expected), expected)
+
+
+def test_roughness_of_constants_ramps_and_noise():
+    everywhere, generator = torch.ones(40, 40, dtype=torch.bool), torch.Generator().manual_seed(0)
+    assert roughness(torch.ones(2, 40, 40), everywhere) == 0
+    noise = torch.randn(2, 40, 40, generator=generator)
+    assert roughness(noise, everywhere) == pytest.approx(2, abs=0.1)
+    assert roughness(7 * noise, everywhere) == pytest.approx(roughness(noise, everywhere))
+    half = everywhere.clone()
+    half[:, 20:] = False
+    still = torch.cat([torch.ones(2, 40, 20), noise[:, :, 20:]], 2)
+    assert roughness(still, half) == 0 < roughness(still, ~half)
+
+
+def test_the_best_is_not_beaten_and_neither_is_what_equals_it():
+    rising = torch.arange(1.0, 25.0)
+    values = {"best": rising, "same": rising.clone(), "worse": rising - 1}
+    assert not_beaten(values) == {"best", "same"} and not_beaten(values, sign=-1) == {"worse"}
+    alternating = values | {"near": rising - torch.tensor([3, -1, -1, -0.9]).repeat(6)}
+    assert not_beaten(alternating) == {"best", "same", "near"}, "by chance"
+    assert not_beaten({name: v.view(4, 6) for name, v in alternating.items()}) == not_beaten(alternating)

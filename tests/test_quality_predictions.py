@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from saliency_lib.quality import prediction_difference
+from saliency_lib.quality import input_drop, prediction_difference
 
 
 def noise(*shape, seed=0):
@@ -52,3 +53,14 @@ L, T = torch.zeros(2, 3), torch.zeros(2, dtype=torch.long)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_noise_on_images_costs_nothing_if_there_is_none_and_all_if_it_is_all_there_is():
+    net = nn.Flatten().eval()  # two pixels, two classes: the brighter pixel
+    labels = torch.arange(200) % 2
+    images = nn.functional.one_hot(labels).float().view(200, 1, 1, 2)
+    assert input_drop(net, images, labels, 0.0, n_draws=2).tolist() == [0, 0]
+    drops = input_drop(net, images, labels, 1e6, n_draws=4)
+    assert drops.dtype == torch.float64 and drops.mean().item() == pytest.approx(1, abs=0.15)
+    one = input_drop(net, images, labels, 1.0, n_draws=2, seed=3)
+    assert torch.equal(one, input_drop(net, 4 * images, labels, 1.0, n_draws=2, seed=3)), "a share of the range"
