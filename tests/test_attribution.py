@@ -9,7 +9,7 @@ from torch import nn
 from saliency_lib import attribution, inference
 from saliency_lib.attribution import METHODS, attribute
 from saliency_lib.hooks import hooked
-from saliency_lib.runtime.seeds import INPUTS, derive
+from saliency_lib.runtime.seeds import INPUTS, derive, seeded
 
 NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 STOCHASTIC = [name for name, method in METHODS.items() if method.stochastic]
@@ -150,6 +150,17 @@ def test_integrated_gradients_are_complete(name, norm):
         maps = attribution.integrated_gradients(net, x, y, n_steps=steps, baseline=baseline)
         errors.append(((maps.flatten(1).sum(1) - difference).abs() / maps.abs().flatten(1).sum(1)).max())
     assert errors[1] < 5e-3 and errors[1] < errors[0]
+
+
+def test_gradient_x_input_of_a_linear_model_is_complete_for_any_baseline():
+    with seeded(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10)).eval()
+    x, y = batch(2, 16)
+    baseline = batch(1, 16, seed=5)[0][0]
+    difference = (net(x) - net(baseline[None])).gather(1, y[:, None])[:, 0].detach()
+    maps = attribution.gradient_x_input(net, x, y, baseline=baseline)
+    torch.testing.assert_close(maps.flatten(1).sum(1), difference, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(maps, attribution.integrated_gradients(net, x, y, n_steps=2, baseline=baseline))
 
 
 def test_smoothgrad_without_noise_is_its_base():

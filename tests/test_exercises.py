@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from saliency_lib.book import exercises, plotting, profiles
-from saliency_lib.book.answers import initialisation, stand_ins, weights_and_layers  # registers them
+from saliency_lib.book.answers import edges, initialisation, stand_ins, weights_and_layers  # registers them
+from saliency_lib.similarity import spearman
 
-assert initialisation and stand_ins and weights_and_layers
+assert edges and initialisation and stand_ins and weights_and_layers
 ANSWERS = exercises.ANSWERS
 
 
@@ -115,6 +116,13 @@ def test_slips_are_named():
     assert repr(plugin) == "02-2: that is the plug-in value; subtract what noise adds."
     assert exercises.check("02-1", 1 / 16) == "02-1: that would be its square, a ratio of powers."
     assert exercises.check("06-1", lambda net, sigma: net) == "06-1: sigma is the deviation of the factor."
+
+
+def test_half_of_the_pixels_black_is_what_many_draws_give():
+    picture = torch.ones(400, 1, 16, 16)
+    picture[..., :8] = 0
+    alike = spearman(*(picture * exercises.noise(*picture.shape, seed=k) for k in (0, 1)), absolute=True)
+    assert ANSWERS["10-3"](alike.mean()) == "" and ANSWERS["10-3"](3 * 0.5 / 1.75) == ""
 
 
 def test_noise_on_weights_must_leave_the_network_alone():

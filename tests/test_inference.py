@@ -34,6 +34,13 @@ def test_accuracy_is_scikit_learns():
     assert inference.accuracy(net, IMAGES, labels, batch_size=4) == pytest.approx(expected) and expected >= 6 / 9
 
 
+def test_best_known_are_the_images_that_most_networks_get_right():
+    nets = [tiny_net(seed=k) for k in range(3)]
+    right = sum((net(IMAGES).argmax(1) == LABELS).long() for net in nets)
+    found = inference.best_known(nets, IMAGES, LABELS, 5)
+    assert found.tolist() == sorted(range(9), key=lambda place: (-right[place], place))[:5]
+
+
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         inference.accuracy(tiny_net().train(), IMAGES, LABELS)
