@@ -195,15 +195,6 @@ def over_pairs(statistic: Callable[..., float], matrix) -> Estimate:
     return replicates(of, n, most=n).estimate()
 
 
-def bootstrap(statistic, *samples: np.ndarray, seed: int = 0, draws: int = 999) -> Estimate:
-    """Percentile bootstrap of ``statistic(*samples)``; the samples are paired and resampled along their first axis."""
-    rng, n = np.random.default_rng(seed), len(samples[0])
-    rows = rng.integers(0, n, (draws, n))
-    values = [statistic(*(sample[r] for sample in samples)) for r in rows]
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return Estimate(statistic(*samples), low, high, n=n)
-
-
 def proportion(successes: int, n: int) -> Estimate:
     """A share with its Wilson interval."""
     interval = stats.binomtest(int(successes), int(n)).proportion_ci(method="wilson")
@@ -219,16 +210,6 @@ def student(values) -> Estimate:
 def over_rows(table):
     """:func:`student` of a pandas series, one value per network; by name that of each column of a table of such."""
     return student(table) if table.ndim == 1 else {name: student(values) for name, values in table.items()}
-
-
-def best_of_others(values: ArrayLike) -> np.ndarray:
-    """Of (options, members) values, for each member that of the option which is best for the others, (members,).
-
-    So the best of several is taken without a look at what it is then judged on.
-    """
-    values = np.asarray(values, float)
-    members = range(values.shape[1])
-    return np.array([values[np.delete(values, k, 1).mean(1).argmax(), k] for k in members])
 
 
 def spread(values) -> Estimate:

@@ -66,3 +66,13 @@ def explained(values: ArrayLike, classes: ArrayLike) -> float:
     values, classes = np.asarray(values), np.asarray(classes)
     found = [values[classes == k] for k in np.unique(classes)]
     return float((stats.kruskal(*found).statistic - len(found) + 1) / (len(values) - len(found)))
+
+
+def best_of_others(values: ArrayLike) -> np.ndarray:
+    """Of (options, members) values, for each member that of the option which is best for the others, (members,).
+
+    So the best of several is taken without a look at what it is then judged on.
+    """
+    values = np.asarray(values, float)
+    members = range(values.shape[1])
+    return np.array([values[np.delete(values, k, 1).mean(1).argmax(), k] for k in members])

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata, truncnorm
-from skimage import feature, filters
+from scipy.stats import rankdata
+from skimage import feature
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.init import trunc_normal_
 
 from saliency_lib.channels import abs_sum, total
 
@@ -238,25 +237,3 @@ def least_alike(members: Tensor) -> list[tuple[int, int]]:
     correlation = torch.einsum("inp,jnp->nij", unit_maps, unit_maps)
     correlation.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     return [divmod(int(k), len(members)) for k in correlation.flatten(1).argmin(1)]
-
-
-def random_maps(law: str, shape: Sequence[int], seed: int) -> Tensor:
-    """Maps that no network has a part in: values of mean 0 and deviation 1, independent, float32.
-
-    ``law`` is ``"normal"``, ``"truncated normal"`` (cut off at two deviations of the normal) or ``"uniform"``.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    if law == "uniform":
-        return (2 * torch.rand(shape, generator=generator) - 1) * 3**0.5
-    if law not in ("normal", "truncated normal"):
-        raise ValueError(f"unknown law {law!r}; one of 'normal', 'truncated normal' and 'uniform'")
-    draws = torch.randn(shape, generator=generator)
-    if law == "normal":
-        return draws
-    return trunc_normal_(draws, a=-2, b=2, generator=generator) / truncnorm(-2, 2).std()
-
-
-def sobel(pictures: Tensor) -> Tensor:
-    """Edges of pictures or maps (n, 1, h, w) by Sobel's filter: never negative, same shape, float32, on the CPU."""
-    found = [torch.as_tensor(filters.sobel(picture[0].cpu().numpy())) for picture in pictures]
-    return torch.stack(found)[:, None].float()

@@ -123,8 +123,7 @@ def members_needed(snr1: float, goal: float) -> int:
 
 
 def plugin_mean(p: Powers) -> float:
-    """The statistic of the paper's tables, mean over images of the plug-in SNR; images whose maps are zero in all
-    networks are left out, as in all means here, and without others it is no number."""
+    """The paper's statistic: mean over images of the plug-in SNR, as all means here without maps of zeros alone."""
     return snr(p).nanmean().item()
 
 

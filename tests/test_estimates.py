@@ -39,22 +39,6 @@ def test_too_little_to_tell_is_an_unbounded_interval(left_out):
     assert estimates.jackknife(1.0, left_out, np.ones(len(left_out))) == Estimate(1.0, -np.inf, np.inf)
 
 
-def test_bootstrap_covers_and_repeats():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for i in range(200):
-        x = rng.normal(size=60)
-        covered += (lambda e: e.low <= 0 <= e.high)(estimates.bootstrap(np.mean, x, seed=i, draws=300))
-    assert 0.89 < covered / 200 <= 1
-    assert estimates.bootstrap(np.mean, x, seed=1) == estimates.bootstrap(np.mean, x, seed=1)
-
-
-def test_bootstrap_resamples_pairs_together():
-    x = np.arange(50.0)
-    low = estimates.bootstrap(lambda a, b: stats.spearmanr(a, b).statistic, x, x).low
-    assert low == pytest.approx(1)
-
-
 def test_proportion_is_wilsons():
     n, k, z = 40, 3, stats.norm.ppf(0.975)
     centre, half = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
@@ -132,10 +116,3 @@ def test_rows_are_networks():
     table = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 0.0, 3.0]})
     assert estimates.over_rows(table["a"]) == student([1, 2, 4])
     assert estimates.over_rows(table) == {"a": student([1, 2, 4]), "b": student([0, 0, 3])}
-
-
-def test_the_best_of_several_is_chosen_by_the_others():
-    values = np.array([[9.0, 0, 0], [1, 1, 1], [0, 0, 5]])  # options, members
-    assert estimates.best_of_others(values).tolist() == [0, 0, 0], "9 and 5 choose for the others alone"
-    rising = np.arange(12.0).reshape(3, 4)
-    assert estimates.best_of_others(rising).tolist() == rising[2].tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saliency_lib.estimates import replicates
-from saliency_lib.ranks import explained, redrawn, spearman
+from saliency_lib.ranks import best_of_others, explained, redrawn, spearman
 
 NAMES = list("abcdefghij")
 
@@ -64,3 +64,10 @@ def test_what_classes_explain_of_ranks():
     assert np.mean([explained(rng.random(300), classes) for _ in range(200)]) == pytest.approx(0, abs=0.002)
     values = rng.random(300) + classes
     assert explained(np.exp(values), classes) == explained(values, classes)
+
+
+def test_the_best_of_several_is_chosen_by_the_others():
+    values = np.array([[9.0, 0, 0], [1, 1, 1], [0, 0, 5]])  # options, members
+    assert best_of_others(values).tolist() == [0, 0, 0], "9 and 5 choose for the others alone"
+    rising = np.arange(12.0).reshape(3, 4)
+    assert best_of_others(rising).tolist() == rising[2].tolist()

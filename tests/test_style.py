@@ -17,7 +17,7 @@ FLOORS = (
     ("ensembles",),
     ("attribution",),
     ("noisegrad", "randomization", "downsampling"),
-    ("dreams", "similarity", "spectrum", "snr"),
+    ("dreams", "landmarks", "similarity", "spectrum", "snr"),
     ("controls", "convergence", "quality"),
     ("audit",),
     ("book",),

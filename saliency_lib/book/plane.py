@@ -73,7 +73,8 @@ def draw_boundary(axes: plt.Axes, network: nn.Module, width: float = 1.4) -> Non
 def draw_points(axes: plt.Axes, points: Tensor, sides: Tensor, network: nn.Module, title: str = "") -> None:
     """The points of both classes, blue and orange, and a network's boundary, without ticks."""
     colours = [(BLUE, ORANGE)[side] for side in sides]
-    axes.scatter(*points.flatten(1).T, c=colours, s=3, alpha=0.35, lw=0)
+    x, y = points.flatten(1).T
+    axes.scatter(x, y, c=colours, s=3, alpha=0.35, lw=0)
     draw_boundary(axes, network)
     axes.set(title=title, xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
 
@@ -85,7 +86,7 @@ def draw_arrows(axes: plt.Axes, place: Tensor, places: Sequence[Tensor], arrows:
     """
     starts, ends = torch.cat(list(places)).flatten(1), torch.cat(list(arrows)).flatten(1)
     ends = ends * 0.9 / ends.mean(0).norm()
-    in_units = {"angles": "xy", "scale_units": "xy", "scale": 1}
+    in_units: dict = {"angles": "xy", "scale_units": "xy", "scale": 1}
     axes.quiver(*starts.T, *ends.T, width=0.006, alpha=0.4, **in_units)
     axes.plot(*starts.T, ".", color=BLACK, ms=2)
     axes.quiver(*place.flatten(), *ends.mean(0), width=0.018, zorder=4, **in_units)

@@ -129,7 +129,7 @@ def deviations(_: Path = QUICK) -> str:
         text = "\n\n".join("".join(cell["source"]) for cell in profiles.content(name)["cells"])
         if start not in text:
             raise ValueError(f"{name} has no paragraph {start}")
-        paragraph = text.split(start, 1)[1].split("\n\n", 1)[0].strip()
+        paragraph = text.split(start, 1)[1].strip().split("\n\n", 1)[0]
         parts.append(f"### [{two_digits} {title(name)}](notebooks/{name}.ipynb)\n\n{paragraph}")
     return "\n\n".join(parts)
 

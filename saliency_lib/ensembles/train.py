@@ -180,7 +180,7 @@ class Ensemble:
         """Accuracy of each member on its training images, in [0, 1], by the labels that it was taught."""
         train, of_seed = splits(self.spec)[0].to(self.spec.recipe.device), self.spec.recipe.label_seed
         taught = train.labels if of_seed is None else training.permuted(train.labels, of_seed)
-        return [accuracy(net, train.inputs(), taught) for net in self]
+        return [accuracy(self[k], train.inputs(), taught) for k in range(len(self))]
 
     @property
     def training_accuracies(self) -> list[float]:

@@ -59,8 +59,11 @@ def sensitivities(model, images, targets, masks, *, methods, radii, n_nudges: in
 
     As in :func:`criteria`, whose signature it has; the masks do not matter.
     """
-    options = {"n_samples": n_nudges, "seed": seed}
-    found = [max_sensitivity(f, model, images, targets, radius=r, **options) for r in radii for f in methods]
+    found = [
+        max_sensitivity(f, model, images, targets, radius=r, n_samples=n_nudges, seed=seed)
+        for r in radii
+        for f in methods
+    ]
     return torch.stack(found).unflatten(0, (len(radii), -1))
 
 
