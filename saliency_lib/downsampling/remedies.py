@@ -72,6 +72,12 @@ def strided_convs(
     return convs
 
 
+def blocks_before_strides(model: nn.Module) -> list[str]:
+    """Blocks of a residual network's stages, lowest first, on whose maps strided convolutions print."""
+    blocks = [f"{stage}.{name}" for stage in stages(model) for name, _ in model.get_submodule(stage).named_children()]
+    return [block for block in blocks if strided_convs(model, [block])]
+
+
 def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Module, StridedConv]:
     """The modules of :func:`strided_convs`, but ValueError where there are none."""
     convs = strided_convs(model, layers, images)

@@ -5,10 +5,19 @@ from saliency_lib.quality.faithfulness import faithfulness_correlation
 from saliency_lib.quality.localisation import boxes, ranking_auc, relevance_rank_accuracy
 from saliency_lib.quality.predictions import input_drop, prediction_difference
 from saliency_lib.quality.robustness import max_sensitivity
-from saliency_lib.quality.texture import checkerboard_power, colourfulness, gini, grain, roughness, total_variation
+from saliency_lib.quality.texture import (
+    blurred_to,
+    box_blur,
+    checkerboard_power,
+    colourfulness,
+    gini,
+    grain,
+    roughness,
+    total_variation,
+)
 
 __all__ = [
-    "boxes", "checkerboard_power", "colourfulness", "deletion", "faithfulness_correlation", "gini", "grain",
-    "input_drop", "insertion", "max_sensitivity", "prediction_difference", "ranking_auc", "relevance_rank_accuracy",
-    "roughness", "total_variation",
+    "blurred_to", "box_blur", "boxes", "checkerboard_power", "colourfulness", "deletion", "faithfulness_correlation",
+    "gini", "grain", "input_drop", "insertion", "max_sensitivity", "prediction_difference", "ranking_auc",
+    "relevance_rank_accuracy", "roughness", "total_variation",
 ]  # fmt: skip
