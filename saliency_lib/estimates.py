@@ -208,8 +208,13 @@ def student(values) -> Estimate:
 
 
 def over_rows(table):
-    """:func:`student` of a pandas series, one value per network; by name that of each column of a table of such."""
-    return student(table) if table.ndim == 1 else {name: student(values) for name, values in table.items()}
+    """Of a pandas series with a number per network, :func:`student`; of one of estimates, these by its keys, joined by
+    commas where they are several; of a table, each column's by its name."""
+    if table.ndim == 2:
+        return {name: over_rows(column) for name, column in table.items()}
+    if table.dtype != object:
+        return student(table)
+    return {", ".join(map(str, key)) if isinstance(key, tuple) else key: value for key, value in table.items()}
 
 
 def spread(values) -> Estimate:

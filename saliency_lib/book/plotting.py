@@ -111,7 +111,7 @@ def start(notebook: str, variables: dict) -> Run:
 def as_json(value):
     """A value that JSON can hold: estimates as objects, floats with six digits, what is not finite as null.
 
-    A pandas series or table, a row per network, becomes :func:`~saliency_lib.estimates.over_rows` of it.
+    A pandas series or table becomes :func:`~saliency_lib.estimates.over_rows` of it.
     """
     value = over_rows(value) if isinstance(value, (pd.Series, pd.DataFrame)) else value
     if isinstance(value, Estimate):
