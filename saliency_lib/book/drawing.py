@@ -67,7 +67,7 @@ def map_grid(rows: Sequence[Sequence], *, titles=(), names=(), scale="map", widt
 def heat_table(axes: plt.Axes, table: pd.DataFrame, *, text="{:.2f}", fontsize=7, **colours):
     """A table as coloured squares with its numbers on them, empty where they are not finite; returns the image.
 
-    ``colours`` go to ``imshow``: ``cmap``, ``vmin``, ``vmax``.
+    An index of several levels is joined by commas. ``colours`` go to ``imshow``: ``cmap``, ``vmin``, ``vmax``.
     """
     values = table.to_numpy(float)
     picture = axes.imshow(values, aspect="auto", **colours)
@@ -77,7 +77,8 @@ def heat_table(axes: plt.Axes, table: pd.DataFrame, *, text="{:.2f}", fontsize=7
             ink = "white" if dark else "black"
             axes.text(j, i, text.format(value), ha="center", va="center", fontsize=fontsize, color=ink)
     axes.set_xticks(range(table.shape[1]), table.columns, fontsize=fontsize)
-    axes.set_yticks(range(table.shape[0]), table.index, fontsize=fontsize)
+    names = [", ".join(name) if isinstance(name, tuple) else name for name in table.index]
+    axes.set_yticks(range(table.shape[0]), names, fontsize=fontsize)
     axes.tick_params(length=0)
     axes.grid(False)
     return picture
