@@ -1,7 +1,7 @@
 """Ranks: how alike those of two measurements of the same methods are, and how much of them classes explain."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -76,3 +76,18 @@ def best_of_others(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, float)
     members = range(values.shape[1])
     return np.array([values[np.delete(values, k, 1).mean(1).argmax(), k] for k in members])
+
+
+def chosen_apart(scores: Sequence[np.ndarray]) -> float:
+    """The best of several candidates' means, each scored on (n,) images: chosen on one half of them, and taken from the
+    other, so that luck does not count; the mean of both ways. Candidates that are as good as the best: the first."""
+    halves = [np.array([np.mean(each[start::2]) for each in scores]) for start in (0, 1)]
+    return float(np.mean([halves[1 - k][halves[k].argmax()] for k in (0, 1)]))
+
+
+def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 2 or not (y > 0).all():
+        return float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

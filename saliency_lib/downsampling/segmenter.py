@@ -28,10 +28,10 @@ class Segmenter(nn.Module):
 
     def pixels(self, x: Tensor) -> Tensor:
         """Logits of background and object, (n, 2, h, w)."""
-        size, x, logits = x.shape[-2:], self.stem(x), 0
+        size, x, logits = x.shape[-2:], self.stem(x), torch.zeros(())
         for stage, head in zip(self.stages.values(), self.heads):
             x = stage(x)
-            logits = logits + F.interpolate(head(x), size, mode="bilinear")
+            logits = logits.to(x) + F.interpolate(head(x), size, mode="bilinear")
         return logits
 
     def forward(self, x: Tensor) -> Tensor:
