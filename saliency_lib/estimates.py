@@ -1,7 +1,7 @@
 """Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -244,6 +244,14 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
 def exponential(logarithm: Estimate) -> Estimate:
     """A positive estimate from its logarithm; unbounded stays so."""
     return logarithm.map(lambda value: float(np.exp(value)))
+
+
+def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 2 or not (y > 0).all():
+        return float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def number(value: float | None) -> str:

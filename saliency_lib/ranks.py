@@ -83,11 +83,3 @@ def chosen_apart(scores: Sequence[np.ndarray]) -> float:
     other, so that luck does not count; the mean of both ways. Candidates that are as good as the best: the first."""
     halves = [np.array([np.mean(each[start::2]) for each in scores]) for start in (0, 1)]
     return float(np.mean([halves[1 - k][halves[k].argmax()] for k in (0, 1)]))
-
-
-def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 2 or not (y > 0).all():
-        return float("nan")
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
