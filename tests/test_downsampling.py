@@ -10,7 +10,15 @@ from torch.nn import functional as F
 
 from saliency_lib import attribution, models
 from saliency_lib.attribution import layers
-from saliency_lib.downsampling import BilinearSurrogate, mean_of_rolls, smooth_backward, smooth_forward, strided_convs
+from saliency_lib.downsampling import (
+    BilinearSurrogate,
+    Segmenter,
+    blocks_before_strides,
+    mean_of_rolls,
+    smooth_backward,
+    smooth_forward,
+    strided_convs,
+)
 from saliency_lib.runtime.seeds import seeded
 
 HOOKS = pytest.mark.parametrize("smooth", [smooth_backward, smooth_forward])
@@ -339,3 +347,23 @@ def test_networks_without_strides_have_nothing_to_smooth():
     assert strided_convs(model) == [] and layers.stages(model)
     with pytest.raises(ValueError, match="nothing to smooth"), smooth_backward(model):
         pass
+
+
+def test_blocks_before_strides_are_those_of_all_stages_but_the_last():
+    net = models.build("resnet18", 10, size=32).eval()
+    assert blocks_before_strides(net) == [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)]
+
+
+def test_a_segmenter_learns_its_masks_and_leaves_the_network_alone():
+    net = models.build("resnet_small", 10, size=32).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images = torch.rand(40, 3, 32, 32)
+    masks = images.mean(1) > 0.5
+    segmenter = Segmenter(net, images, seed=1)
+    fresh = F.cross_entropy(segmenter.pixels(images), masks.long())
+    segmenter.fit(images, masks, epochs=5)
+    assert F.cross_entropy(segmenter.pixels(images), masks.long()) < fresh
+    torch.testing.assert_close(segmenter(images), segmenter.pixels(images).sum((2, 3)))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    again = Segmenter(net, images, seed=1).fit(images, masks, epochs=5)
+    torch.testing.assert_close(again(images), segmenter(images))

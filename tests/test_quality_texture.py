@@ -7,7 +7,14 @@ from conftest import as_it_comes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_lib.quality import checkerboard_power, colourfulness, grain, total_variation
+from saliency_lib.quality import (
+    blurred_to,
+    box_blur,
+    checkerboard_power,
+    colourfulness,
+    grain,
+    total_variation,
+)  # fmt: skip
 
 Y, X = np.mgrid[:8, :8]
 PATTERNS = {"columns": (-1.0) ** X, "rows": (-1.0) ** Y, "checkerboard": (-1.0) ** (X + Y)}
@@ -190,3 +197,20 @@ def test_colourfulness_is_that_of_hasler_and_suesstrunk():
     assert colourfulness(picture).item() == pytest.approx(expected)
     grey = picture[:1].expand(3, -1, -1)
     assert colourfulness(grey).item() == 0 and colourfulness(picture[:1]) == picture[:1].std()
+
+
+def test_a_box_blur_keeps_constants_removes_period_two_and_moves_nothing():
+    torch.testing.assert_close(box_blur(torch.full((1, 1, 8, 8), 3.0)), torch.full((1, 1, 8, 8), 3.0))
+    inside = (..., slice(1, -1), slice(1, -1))  # at the edge a pixel stands for its neighbour
+    for name in PATTERNS:
+        assert box_blur(pattern(name)[None])[inside].abs().max() < 1e-12
+    point = torch.zeros(1, 1, 5, 5)
+    point[..., 2, 2] = 1
+    torch.testing.assert_close(box_blur(point), box_blur(point).flip(-1, -2))
+
+
+def test_a_gaussian_blur_meets_its_goal_or_leaves_what_is_smooth_enough():
+    maps = noise(3, 1, 16, 16)
+    goal = total_variation(maps).mean().item() / 2
+    assert abs(total_variation(blurred_to(maps, goal)).mean().item() - goal) < 0.03
+    assert blurred_to(maps, 100.0) is maps
