@@ -1,7 +1,7 @@
 """Ranks: how alike those of two measurements of the same methods are, and how much of them classes explain."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -78,8 +78,8 @@ def best_of_others(values: ArrayLike) -> np.ndarray:
     return np.array([values[np.delete(values, k, 1).mean(1).argmax(), k] for k in members])
 
 
-def chosen_apart(scores: Sequence[np.ndarray]) -> float:
+def chosen_apart(scores: Iterable[np.ndarray]) -> float:
     """The best of several candidates' means, each scored on (n,) images: chosen on one half of them, and taken from the
     other, so that luck does not count; the mean of both ways. Candidates that are as good as the best: the first."""
-    halves = [np.array([np.mean(each[start::2]) for each in scores]) for start in (0, 1)]
-    return float(np.mean([halves[1 - k][halves[k].argmax()] for k in (0, 1)]))
+    even, odd = np.array([[each[0::2].mean(), each[1::2].mean()] for each in scores]).T
+    return float((odd[even.argmax()] + even[odd.argmax()]) / 2)

@@ -91,6 +91,8 @@ def test_numbers_of_a_heat_table_can_be_read_on_any_colour():
     assert written["0.00"] == ((1, 1, 1), (0, 0)) and written["1.00"] == ((0, 0, 0), (1, 0))
     assert set(written) == {"0.00", "1.00", "0.50"}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    drawing.heat_table(axes, table.set_axis(pd.MultiIndex.from_product([["a"], ["b", "c"]])))
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a, b", "a, c"]
 
 
 def test_one_legend_has_every_label_once():

@@ -6,6 +6,7 @@ import math
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -19,6 +20,12 @@ from saliency_lib.estimates import Estimate
 def run(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_FIGURES", str(tmp_path))
     return plotting.Run("02_gradient_snr", {"profile": "smoke", "seed": 3, "n_members": 2})
+
+
+def test_a_series_is_an_object_with_joined_keys():
+    levels = pd.Series({("a", "b"): Estimate(1, 0.5, 1.5), ("a", "c"): 2.0})
+    assert plotting.as_json(levels) == {"a, b": {"value": 1, "low": 0.5, "high": 1.5}, "a, c": 2}
+    assert plotting.as_json({"s": pd.Series([3.0], index=[7])}) == {"s": {"7": 3}}
 
 
 def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys):

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from saliency_lib.estimates import replicates
-from saliency_lib.ranks import best_of_others, explained, redrawn, spearman
+from saliency_lib.ranks import best_of_others, chosen_apart, explained, redrawn, spearman
 
 NAMES = list("abcdefghij")
 
@@ -71,3 +72,12 @@ def test_the_best_of_several_is_chosen_by_the_others():
     assert best_of_others(values).tolist() == [0, 0, 0], "9 and 5 choose for the others alone"
     rising = np.arange(12.0).reshape(3, 4)
     assert best_of_others(rising).tolist() == rising[2].tolist()
+
+
+def test_the_best_of_several_is_chosen_on_one_half_and_taken_from_the_other():
+    lucky, steady = np.array([9.0, 0.0, 9.0, 0.0]), np.array([2.0, 3.0, 2.0, 3.0])
+    assert chosen_apart([lucky, steady]) == (0 + 2) / 2  # lucky leads on the even images, steady on the odd
+    assert chosen_apart([steady]) == np.mean(steady)
+    chance = np.random.default_rng(0).normal(size=(500, 40, 6))
+    best = [chosen_apart(scores) for scores in chance]
+    assert abs(np.mean(best)) < 3 * stats.sem(best)

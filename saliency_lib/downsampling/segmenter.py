@@ -1,6 +1,7 @@
 """A network that segments, made of a trained classifier (Herdt et al. 2024, Fig. 9 and 10; Long et al. 2015)."""
 
 import copy
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +29,11 @@ class Segmenter(nn.Module):
 
     def pixels(self, x: Tensor) -> Tensor:
         """Logits of background and object, (n, 2, h, w)."""
-        size, x, logits = x.shape[-2:], self.stem(x), torch.zeros(())
+        size, x, read = x.shape[-2:], self.stem(x), []
         for stage, head in zip(self.stages.values(), self.heads):
             x = stage(x)
-            logits = logits.to(x) + F.interpolate(head(x), size, mode="bilinear")
-        return logits
+            read.append(F.interpolate(head(x), size, mode="bilinear"))
+        return reduce(torch.add, read)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same summed over the picture, (n, 2): what is explained."""
