@@ -22,10 +22,11 @@ def run(tmp_path, monkeypatch):
     return plotting.Run("02_gradient_snr", {"profile": "smoke", "seed": 3, "n_members": 2})
 
 
-def test_a_series_is_an_object_with_joined_keys():
-    levels = pd.Series({("a", "b"): Estimate(1, 0.5, 1.5), ("a", "c"): 2.0})
-    assert plotting.as_json(levels) == {"a, b": {"value": 1, "low": 0.5, "high": 1.5}, "a, c": 2}
-    assert plotting.as_json({"s": pd.Series([3.0], index=[7])}) == {"s": {"7": 3}}
+def test_a_series_of_estimates_is_an_object_with_joined_keys():
+    one, other = Estimate(1, 0.5, 1.5), Estimate(2, 1, 3)
+    levels = pd.Series({("a", "b"): one, ("a", "c"): other})
+    assert plotting.as_json(levels) == {"a, b": plotting.as_json(one), "a, c": plotting.as_json(other)}
+    assert plotting.as_json({"s": pd.Series([one], index=[7])}) == {"s": {"7": plotting.as_json(one)}}
 
 
 def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys):
