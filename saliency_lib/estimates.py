@@ -212,7 +212,7 @@ def over_rows(table):
     commas where they are several; of a table, each column's by its name."""
     if table.ndim == 2:
         return {name: over_rows(column) for name, column in table.items()}
-    if table.dtype != object:
+    if not isinstance(table.iloc[0], Estimate):
         return student(table)
     return {", ".join(map(str, key)) if isinstance(key, tuple) else key: value for key, value in table.items()}
 

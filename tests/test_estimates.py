@@ -114,5 +114,5 @@ def test_exponential_of_bounded_and_unbounded_logarithms():
 
 def test_rows_are_networks():
     table = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 0.0, 3.0]})
-    assert estimates.over_rows(table["a"]) == student([1, 2, 4])
+    assert estimates.over_rows(table["a"]) == student([1, 2, 4]) == estimates.over_rows(table["a"].astype(object))
     assert estimates.over_rows(table) == {"a": student([1, 2, 4]), "b": student([0, 0, 3])}
