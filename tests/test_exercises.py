@@ -30,8 +30,9 @@ NUMBERS = {  # of a run
     "06_sigma": {"sigma": estimate(0.2)},
     "07_rank_correlation": {"rank correlation": {"cnn, digits": {"guided backprop": {"half redrawn": estimate(0.9)}}}},
     "11_surrogate": {"nearer than one gradient": {"8 x NoiseGrad": estimate(0.03), "2 x retrained": estimate(0.1)}},
+    "12_spectrum": {"peak": {"trained": estimate(2.7)}},
 }
-PREDICTED = {"01-1": 0.82, "05-1": 0.7, "06-2": 0.2, "07-3": 0.9, "11-1": 1.3}
+PREDICTED = {"01-1": 0.82, "05-1": 0.7, "06-2": 0.2, "07-3": 0.9, "11-1": 1.3, "12-1": 2.7}
 
 
 @pytest.fixture(autouse=True)

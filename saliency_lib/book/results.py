@@ -25,6 +25,7 @@ PAPERS = {
     "B": "Bykov et al. 2022, NoiseGrad",
     "A": "Adebayo et al. 2018, sanity checks",
     "H": "Herdt et al. 2024, smooth deep saliency",
+    "N": "Related work, where noise lives",
 }
 FOUND = {
     "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, as "
@@ -39,6 +40,8 @@ FOUND = {
     "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
     "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
     "{H06: lost} points of accuracy.",
+    "N": "Near period two networks agree {N01: SNR near} times as much as just below. One filter changes a gradient's "
+    "faithfulness by {N02: faithfulness}; one flipped bit of one weight leaves {N05: SNR over} times the SNR.",
 }
 
 
