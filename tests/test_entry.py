@@ -117,7 +117,7 @@ def test_help_names_every_command_and_option(capsys):
         (["--set", "members=3"], "--set members: no parameter of"),
         (["--set", "seed=[1"], "'[1' is no value"),
         (["--only", "02", "--set", "n_kept=few"], "n_kept='few' of 02_gradient_snr should be int"),
-        (["--set", "n_members=3"], "so write main.n_members or many.n_members or same_start.n_members or sgd"),
+        (["--set", "n_members=3"], "so write halving.n_members or main.n_members or many.n_members or same_start"),
         (["--only", "07", "--set", "n_members=3"], "--set n_members: a field of ensembles, so write main.n_members"),
         (["--set", "main.members=3"], "main.members: ensembles have no such field; they have dataset, model, n_memb"),
         (["--set", "main.n_members=few"], "main.n_members='few' should be int"),

@@ -112,8 +112,6 @@ CHANGES = {
         "ig_steps": 2,
         "n_noisy": 2,
         "n_fusion": 2,
-        "n_kernels": 5,
-        "n_masks": 3,
     },
     "10_edges_and_theory": {  # grey throughout
         "main": {"dataset": "fashion_mnist", "n_train": 1000, "n_val": 200, "n_members": 3, "epochs": 2},
