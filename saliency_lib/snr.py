@@ -110,6 +110,12 @@ def snr(moments: Moments | Powers) -> Tensor:
     return (p.mean / p.noise).sqrt()
 
 
+def snr_debiased(moments: Moments | Powers) -> Tensor:
+    """SNR with the noise in the mean's norm taken off, (images,); 0 where nothing is left of the signal."""
+    p = powers(moments) if isinstance(moments, Moments) else moments
+    return (p.signal / p.noise).clamp(min=0).sqrt()
+
+
 def debiased_number(plugin: float, n: int) -> float:
     """A published plug-in SNR of ``n`` networks less what pure noise adds to it: sqrt(plugin^2 - 1/n); 0 from less."""
     return rooted(plugin**2 - 1 / n)
@@ -135,12 +141,6 @@ def power_mean(p: Powers) -> float:
 def rooted(power: float) -> float:
     """SNR from its square; 0 for less than no signal, and no number from none."""
     return math.sqrt(max(power, 0.0))  # in this order, no number stays none
-
-
-def mean_log(squares: Iterable[Replicates[float]]) -> Replicates[float]:
-    """Mean logarithm of several SNR, from their squares, for ratios; no number where one of them has no signal."""
-    first, *rest = squares
-    return first.map(lambda *each: sum(math.log(s) / 2 if s > 0 else math.nan for s in each) / len(each), *rest)
 
 
 def debiased_mean(p: Powers) -> float:

@@ -11,6 +11,17 @@ from saliency_lib import data
 from saliency_lib.book import pipeline
 
 pytestmark = pytest.mark.slow
+CMNIST = {
+    "dataset": "cmnist", "model": "lenet", "n_train": 6000, "n_val": 300, "n_members": 4, "epochs": 3, "snapshots": 1,
+}  # fmt: skip
+GREY = {
+    "main": {"dataset": "fashion_mnist", "n_train": 1000, "n_val": 200, "n_members": 3, "epochs": 2},
+    "dataset": "mnist",
+    "size": None,
+    "n_train": 500,
+    "n_val": 200,
+    "epochs": [2, 2],
+}
 COUNTS = {
     "fashion_mnist": {"train": 48000, "val": 12000, "test": 10000},
     "mnist": {"train": 60000, "val": 10000},
@@ -78,15 +89,7 @@ CHANGES = {
         "n_shaken": 1,
     },
     "06_noisegrad": {
-        "main": {
-            "dataset": "cmnist",
-            "model": "lenet",
-            "n_train": 6000,
-            "n_val": 300,
-            "n_members": 4,
-            "epochs": 3,
-            "snapshots": 1,
-        },
+        "main": CMNIST,
         "n_eval": 16,
         "n_samples": 3,
         "n_nudges": 1,
@@ -99,12 +102,7 @@ CHANGES = {
         "n_toys": 3,
     },
     "07_sanity_checks": {  # grey throughout
-        "main": {"dataset": "fashion_mnist", "n_train": 1000, "n_val": 200, "n_members": 3, "epochs": 2},
-        "dataset": "mnist",
-        "size": None,
-        "n_train": 500,
-        "n_val": 200,
-        "epochs": [2, 2],
+        **GREY,
         "permuted_epochs": [2, 2],
         "n_networks": 3,
         "n_permuted": 3,
@@ -114,12 +112,7 @@ CHANGES = {
         "n_fusion": 2,
     },
     "10_edges_and_theory": {  # grey throughout
-        "main": {"dataset": "fashion_mnist", "n_train": 1000, "n_val": 200, "n_members": 3, "epochs": 2},
-        "dataset": "mnist",
-        "size": None,
-        "n_train": 500,
-        "n_val": 200,
-        "epochs": [2, 2],
+        **GREY,
         "n_networks": 3,
         "n_eval": 4,
         "ig_steps": 2,
@@ -137,19 +130,7 @@ CHANGES = {
         "ig_steps": 2,
         "ensemble_n_eval": 8,
     },
-    "11_stand_ins": {
-        "main": {
-            "dataset": "cmnist",
-            "model": "lenet",
-            "n_train": 6000,
-            "n_val": 300,
-            "n_members": 4,
-            "epochs": 3,
-            "snapshots": 1,
-        },
-        "n_eval": 16,
-        "n_gradients": [1, 2],
-    },
+    "11_stand_ins": {"main": CMNIST, "n_eval": 16, "n_gradients": [1, 2]},
 }
 
 

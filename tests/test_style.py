@@ -1,6 +1,8 @@
 """Habits that a reader can rely on."""
 
 import ast
+from importlib import import_module
+from operator import attrgetter
 
 import pytest
 
@@ -64,3 +66,55 @@ def test_a_file_imports_from_its_own_floor_or_below(path):
             parts = node.module.split(".")[1:]
             for name in [parts[0]] if parts else [alias.name for alias in node.names]:
                 assert name == room(path) or FLOOR[name] < FLOOR[room(path)], f"{room(path)} imports {name}"
+
+
+PROMISED = [
+    "data.load",
+    "models.build",
+    "training.Recipe",
+    "training.fit",
+    "ensembles.EnsembleSpec",
+    "ensembles.get",
+    "attribution.METHODS",
+    "attribution.attribute",
+    "attribution.layers.stages",
+    "snr.Moments",
+    "snr.snr",
+    "snr.snr_debiased",
+    "snr.plugin_mean",
+    "snr.measure",
+    "snr.members_needed",
+    "similarity.spearman",
+    "similarity.ssim",
+    "similarity.hog",
+    "quality.insertion",
+    "quality.deletion",
+    "quality.total_variation",
+    "quality.gini",
+    "quality.relevance_rank_accuracy",
+    "quality.faithfulness_correlation",
+    "quality.max_sensitivity",
+    "noisegrad.noisegrad",
+    "noisegrad.fusiongrad",
+    "noisegrad.choose_sigma",
+    "randomization.cascading",
+    "randomization.independent",
+    "randomization.layers",
+    "downsampling.smooth_backward",
+    "downsampling.smooth_forward",
+    "downsampling.BilinearSurrogate",
+    "dreams.dream",
+    "audit.load",
+    "audit.read",
+    "audit.targets",
+    "audit.normalised",
+    "audit.checkerboard",
+    "audit.Problems",
+    "audit.Pictures",
+]
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_what_users_import_stays_where_it_is(name):
+    module, *rest = name.split(".")
+    assert attrgetter(".".join(rest))(import_module(f"saliency_lib.{module}")) is not None

@@ -103,3 +103,9 @@ def of_noise(
     }
     found = {row: snr.rooted(controls.paper_power(snr.measure_maps(m).value)) for row, m in maps.items()}
     return found | {"vargrad": ((copies - 1) / 2) ** 0.5}
+
+
+def mean_log(squares: Iterable[Replicates[float]]) -> Replicates[float]:
+    """Mean logarithm of several SNR, from their squares, for ratios; no number where one of them has no signal."""
+    first, *rest = squares
+    return first.map(lambda *each: sum(math.log(s) / 2 if s > 0 else math.nan for s in each) / len(each), *rest)
