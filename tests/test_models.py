@@ -141,7 +141,7 @@ def test_the_seed_decides_the_weights():
 def test_a_blur_halves_pictures_without_folding_stripes_into_them():
     x = torch.arange(16.0)
     stripes = (-1.0) ** x.expand(1, 2, 16, 16)
-    blur = Blur(2)
+    blur = Blur()
     assert blur(stripes).abs().max() == 0 and blur(torch.ones(1, 2, 16, 16)).eq(1).all()
     assert blur(stripes).shape == (1, 2, 8, 8) and not list(blur.parameters()) and not blur.state_dict()
     picture = torch.rand(1, 2, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,13 +42,6 @@ class Blur(nn.Module):
     """Every second pixel of pictures blurred by [1, 2, 1] in both directions (Zhang 2019), which folds no stripes of
     period two into them: (n, channels, h, w) to (n, channels, h / 2, w / 2)."""
 
-    kernel: Tensor
-
-    def __init__(self, channels: int):
-        super().__init__()
-        line = torch.tensor([1.0, 2.0, 1.0]) / 4
-        self.register_buffer("kernel", (line[:, None] * line).repeat(channels, 1, 1, 1), persistent=False)
-
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.conv2d(padded, self.kernel.to(x.dtype), stride=2, groups=x.shape[1])
+        return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2)  # two means of two are the mean by [1, 2, 1]

@@ -94,7 +94,7 @@ def convnet(
             f"depth {depth} with {pool} pooling leaves nothing of {size}-pixel pictures; "
             f"use at most {size.bit_length() - 1} layers"
         )
-    layers, pooling = [], {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "blur": lambda by: Blur(width)}.get(pool)
+    layers, pooling = [], {"max": nn.MaxPool2d, "avg": nn.AvgPool2d, "blur": lambda by: Blur()}.get(pool)
     for old in [channels] + [width] * (depth - 1):
         layers += _conv(old, width, 3, 1, norm, activation, pooling)
         if pool == "stride":
