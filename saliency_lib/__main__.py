@@ -12,7 +12,7 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from joblib import cpu_count
 
-from saliency_lib.runtime.store import PROJECT, figures_root, results_root, store_root
+from saliency_lib.runtime.store import DOOR, IN_CHECKOUT, PROJECT, SHARED, figures_root, results_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -28,6 +28,7 @@ COMMANDS = {
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
+OF_CHECKOUT = {"check", "seeds", "publish", "site", "test", "bench", "lint", "clean"}  # they need all of the project
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "saliency_lib"])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-q")
 
@@ -47,10 +48,10 @@ def python(*words: str, **environment: str) -> int:
 def parser() -> argparse.ArgumentParser:
     """Commands and options."""
     p = argparse.ArgumentParser(
-        prog="./run_all.sh",
+        prog=DOOR,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="How much of a saliency map is about the data, and how much is noise?",
-        usage="./run_all.sh [command] [options]",
+        usage=f"{DOOR} [command] [options]",
         epilog="commands:\n" + "\n".join(f"  {name:8}{text}" for name, text in COMMANDS.items()),
     )
     add = p.add_argument
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not (profile := _executed(arguments, PROJECT / "build")):
         return 1
     say(f"figures and numbers: {figures_root() / profile}")
-    return 0 if arguments.only or arguments.set or arguments.no_kernel else site(arguments)
+    return 0 if arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT else site(arguments)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -206,7 +207,7 @@ def bench(*words: str) -> int:
 
 def lab(*words: str) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
-    words = ("--ServerApp.ip=127.0.0.1", str(PROJECT / "notebooks"), *words)
+    words = ("--ServerApp.ip=127.0.0.1", str(SHARED / "notebooks"), *words)
     return python("jupyterlab", *words, SALIENCY_FIGURES=str(PROJECT / "build" / "lab"))
 
 
@@ -223,6 +224,9 @@ OPTIONS = {each.__name__: each for each in (run, check, seeds, publish, site, li
 
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
+    if not IN_CHECKOUT and words and words[0] in OF_CHECKOUT:
+        say(f"{words[0]} needs a checkout of the project; the installed package can run, audit and lab")
+        return 2
     if words and words[0] in OWN_WORDS:
         return _told(OWN_WORDS[words[0]], *words[1:])
     arguments = parser().parse_args(words)

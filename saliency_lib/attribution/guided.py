@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from captum.attr import GuidedBackprop
 from torch import Tensor, nn
 
 from saliency_lib.attribution.cam import gradcam
@@ -59,6 +58,8 @@ def guided_backprop(model, images, seed):
     ValueError
         If a ReLU is a function in place of a module, or there is none.
     """
+    from captum.attr import GuidedBackprop  # here, since it takes half a second
+
     guided = GuidedBackprop(model)
 
     def kernel(x, y, size):

@@ -1,6 +1,5 @@
 """Integrated gradients: along the straight path from a baseline to the image."""
 
-from captum.attr import IntegratedGradients, LayerIntegratedGradients
 from torch import Tensor
 
 from saliency_lib.attribution import layers
@@ -38,6 +37,8 @@ def integrated_gradients(
         Explain the output of this layer, at its own channels and resolution, (n, c', h', w'), on the straight path
         between its values for baseline and image. A map sums to the difference of logits where nothing goes past it.
     """
+    from captum.attr import IntegratedGradients, LayerIntegratedGradients  # here, since it takes half a second
+
     if quadrature not in QUADRATURES:
         raise ValueError(f"unknown quadrature {quadrature!r}; one of {sorted(QUADRATURES)}")
     if n_steps < 2:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from saliency_lib.attribution.method import Kernel, method
@@ -29,6 +28,8 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     Achanta et al. 2012, by scikit-image, on the normalised image (c, h, w) stretched to [0, 1]. The same image always
     gives the same segments, from memory if it was seen lately, so that networks and methods share them.
     """
+    from skimage.segmentation import slic  # here, since it takes a third of a second
+
     if n_segments < 2:
         raise ValueError(f"at least two superpixels are needed, not n_segments={n_segments}")
     values = image.detach().cpu().float().contiguous().numpy()

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from saliency_lib.estimates import Estimate, number, over_rows
-from saliency_lib.runtime.store import PROJECT
+from saliency_lib.runtime.store import SHARED
 
 AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell", "not testable at this size"
 IDENTITY, TO_RUN = "identity", "to be run again"  # holds by construction; measured by a reading that has changed since
@@ -67,7 +67,7 @@ def together(verdicts: Sequence[str]) -> str:
 @cache
 def all_claims() -> dict[str, dict[str, str]]:
     """``data/published/claims.csv`` by id."""
-    with (PROJECT / "data" / "published" / "claims.csv").open(newline="", encoding="utf-8") as file:
+    with (SHARED / "data" / "published" / "claims.csv").open(newline="", encoding="utf-8") as file:
         return {row["id"]: row for row in csv.DictReader(file)}
 
 
@@ -75,7 +75,7 @@ def all_claims() -> dict[str, dict[str, str]]:
 def all_readings() -> dict[str, dict[str, dict[str, str]]]:
     """``data/readings.csv`` by claim and quantity."""
     found: dict = {claim: {} for claim in all_claims()}
-    with (PROJECT / "data" / "readings.csv").open(newline="", encoding="utf-8") as file:
+    with (SHARED / "data" / "readings.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             found[row["claim"]][row["quantity"]] = row
     return found
@@ -83,7 +83,7 @@ def all_readings() -> dict[str, dict[str, dict[str, str]]]:
 
 def published(table: str) -> pd.DataFrame:
     """A table of a paper, ``data/published/<table>.csv``; raises ValueError for an unknown one."""
-    folder = PROJECT / "data" / "published"
+    folder = SHARED / "data" / "published"
     if table not in (known := sorted(path.stem for path in folder.glob("*.csv"))):
         raise ValueError(f"unknown table {table!r}; one of {known}")
     return pd.read_csv(folder / f"{table}.csv")

@@ -102,9 +102,12 @@ def function(answer, right: Callable, inputs: Sequence[tuple], slips: Mapping[st
     if not callable(answer):
         return f"a function is asked for, not {type(answer).__name__}"
     try:
-        given = [torch.as_tensor(answer(*each)).double() for each in inputs]
+        given = [torch.as_tensor(answer(*each)) for each in inputs]
     except Exception as error:  # a student's function may raise anything
         return f"your function raises {type(error).__name__}: {error}"
+    if any(each.is_complex() for each in given):
+        return "your function gives a complex number: it takes a root of what can be negative"
+    given = [each.double() for each in given]
 
     def like(other: Callable) -> bool:
         wanted = [torch.as_tensor(other(*each)).double() for each in inputs]

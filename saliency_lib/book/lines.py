@@ -42,12 +42,18 @@ def row(folder: Path, verdict: dict, of_seeds: Sequence[str]) -> list[str]:
 
 def said(verdict: dict) -> str:
     """A verdict in a line, for under its figure."""
-    quantities, claim = verdict["quantities"], claims.all_claims()[verdict["claim"]]["claim"]
+    what, claim = verdict["verdict"], claims.all_claims()[verdict["claim"]]["claim"]
+    quantities = [q for q in verdict["quantities"] if q["reading"] != SECOND]
     if len(quantities) == 1:
         found = f"{claims.interval(quantities[0])}, agrees if {quantities[0]['holds']}"
     else:
         found = f"{len(quantities)} quantities: {counts(quantities, ', ')}" if quantities else verdict["remark"]
-    return f"{SIGNS[verdict['verdict']]} {verdict['claim']} {verdict['verdict']}: {claim} ({found})"
+        if what in (DIFFERS, CANNOT_TELL) and (deciding := [q for q in quantities if q["verdict"] == what]):
+            name, holds = deciding[0]["name"], deciding[0]["holds"]
+            found += f"; {name}: {claims.interval(deciding[0])}, agrees if {holds}"
+    if other := verdict.get("second reading"):
+        found += f"; by a second reading {SIGNS[other]} {other}"
+    return f"{SIGNS[what]} {verdict['claim']} {what}: {claim} ({found})"
 
 
 def _measured(quantity: dict, *, signed: bool) -> str:

@@ -19,7 +19,7 @@ from joblib import cpu_count
 
 from saliency_lib.book import profiles, script
 from saliency_lib.runtime import code, parallel
-from saliency_lib.runtime.store import PROJECT, atomic, figures_root, locked
+from saliency_lib.runtime.store import PROJECT, SHARED, atomic, figures_root, locked
 from saliency_lib.runtime.workers import Inline, number_of
 
 BUILD = PROJECT / "build"
@@ -94,8 +94,8 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     imports = code.of_script("\n".join(cells))
     settings = [os.environ.get(name, "") for name in ("SALIENCY_DATA", "SALIENCY_PRECISION")]
     told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
-    tables = [PROJECT / "data" / "readings.csv", *sorted((PROJECT / "data" / "published").glob("*.csv"))]
-    files = [Path(__file__).with_name("style.mplstyle"), PROJECT / "requirements.lock", *tables]
+    tables = [SHARED / "data" / "readings.csv", *sorted((SHARED / "data" / "published").glob("*.csv"))]
+    files = [Path(__file__).with_name("style.mplstyle"), *SHARED.glob("requirements.lock"), *tables]
     return code.digest(told, *(path.read_text(encoding="utf-8") for path in files))
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 import yaml
 
 from saliency_lib.ensembles import EnsembleSpec
-from saliency_lib.runtime.store import PROJECT
+from saliency_lib.runtime.store import SHARED
 from saliency_lib.training import Recipe
 
 if TYPE_CHECKING:
     import nbformat
 
-NOTEBOOKS = PROJECT / "notebooks"
+NOTEBOOKS = SHARED / "notebooks"
 OF_SPEC, OF_RECIPE = get_type_hints(EnsembleSpec), get_type_hints(Recipe)  # fields of an ensemble, and their types
 KINDS = {name: get_args(kind) or (kind,) for name, kind in (OF_SPEC | OF_RECIPE).items()}
 del KINDS["recipe"]

@@ -9,14 +9,14 @@ from pathlib import Path
 import nbformat
 
 from saliency_lib.book import page, pipeline, profiles
-from saliency_lib.runtime.store import PROJECT, atomic
+from saliency_lib.runtime.store import DOOR, PROJECT, atomic
 
 NOTEBOOK = "09_audit_models"
 
 
 def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     """Execute the notebook with options that are its parameters, and export it; 1 if it failed, else 0."""
-    p = argparse.ArgumentParser(prog="./run_all.sh audit", description=f"Parameters of {NOTEBOOK}; see there.")
+    p = argparse.ArgumentParser(prog=f"{DOOR} audit", description=f"Parameters of {NOTEBOOK}; see there.")
     p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
     for name, default in profiles.parameters(NOTEBOOK).items():
         if name not in ("profile", "main"):

@@ -20,7 +20,12 @@ from torch import Tensor, nn
 
 from saliency_lib.runtime import code
 
-PROJECT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[1]
+IN_CHECKOUT = (PACKAGE.parent / "requirements.lock").exists()  # else installed from a wheel
+SHARED = PACKAGE.parent if IN_CHECKOUT else PACKAGE / "share"  # notebooks and the papers' tables
+# Where all that is made lies; of a wheel the folder in which the first process was started.
+PROJECT = PACKAGE.parent if IN_CHECKOUT else Path(os.environ.setdefault("SALIENCY_HOME", os.getcwd()))
+DOOR = "./run_all.sh" if IN_CHECKOUT else "python -m saliency_lib"
 WHERE = ("executor", "batch_size")  # arguments that say where and how work is done, not what comes out
 
 

@@ -98,6 +98,10 @@ def _(answer) -> str:
 def _(answer) -> str:
     slips = {
         "that is the level itself; ask for its share of the power": lambda m: m.mean(),
+        "the mean of the squares is the map's power; the square of the mean is the level's, and a share is asked for": (
+            lambda m: m.mean() ** 2
+        ),
+        "that is the whole power": lambda m: m.square().mean(),
         "that is what is not level": lambda m: m.var(correction=0) / m.square().mean(),
     }
     return function(answer, lambda m: m.mean() ** 2 / m.square().mean(), [(noise(6, 6) + 1,)], slips)
@@ -126,7 +130,7 @@ def _(answer) -> str:
 @exercise("04-2")
 def _(answer) -> str:
     slips = {
-        "signal grows with their number, but so does the deviation of noise with its root": lambda s, w: s * w,
+        "signal grows with their number, and noise with the root of it": lambda s, w: s * w,
         "that is the SNR of one channel": lambda s, w: s,
     }
     return function(answer, lambda s, w: s * math.sqrt(w), [(0.3, 16), (1.0, 4)], slips)
