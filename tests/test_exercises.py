@@ -116,7 +116,13 @@ def test_slips_are_named():
     plugin = exercises.check("02-2", lambda plugin, n: plugin)
     assert repr(plugin) == "02-2: that is the plug-in value; subtract what noise adds."
     assert exercises.check("02-1", 1 / 16) == "02-1: that would be its square, a ratio of powers."
-    assert exercises.check("06-1", lambda net, sigma: net) == "06-1: sigma is the deviation of the factor."
+    assert exercises.check("06-1", lambda net, sigma: net) == "06-1: every single weight has a factor of its own."
+    no_floor = exercises.check("02-2", lambda plugin, n: (plugin**2 - 1 / n) ** 0.5)
+    assert no_floor == "02-2: your function gives a complex number: it takes a root of what can be negative."
+    weakest = exercises.check(
+        "06-3", lambda m, mask: mask.flatten()[(-m).flatten().topk(mask.sum()).indices].float().mean()
+    )
+    assert weakest == "06-3: those are the weakest pixels."
 
 
 def test_half_of_the_pixels_black_is_what_many_draws_give():

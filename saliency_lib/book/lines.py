@@ -53,6 +53,8 @@ def said(verdict: dict) -> str:
             found += f"; {name}: {claims.interval(deciding[0])}, agrees if {holds}"
     if other := verdict.get("second reading"):
         found += f"; by a second reading {SIGNS[other]} {other}"
+    if quantities and verdict["remark"]:
+        found += f"; {verdict['remark']}"
     return f"{SIGNS[what]} {verdict['claim']} {what}: {claim} ({found})"
 
 

@@ -19,6 +19,7 @@ def _(answer) -> str:
     with seeded(0):
         net = nn.Linear(200, 200).requires_grad_(False)
         net.weight.copy_(noise(200, 200) + 3)
+        net.bias.fill_(1.0)
         before = net.weight.clone()
         try:
             shaken = answer(net, 0.2)
@@ -28,12 +29,16 @@ def _(answer) -> str:
         return f"your function gives {type(shaken).__name__}, and a network is asked for"
     if not torch.equal(net.weight, before):
         return "your function changes the network that it was given; copy it first"
+    if (shaken.weight / before).std() < 1e-3:
+        return "every single weight has a factor of its own"
     factor, less = shaken.weight / before, shaken.weight - before
     if abs(less.std().item() - 0.2) < 0.01:
         return "that adds the noise; the paper multiplies"
     if abs(factor.std().item() - 0.2) > 0.01:
         return "sigma is the deviation of the factor"
-    return "" if abs(factor.mean().item() - 1) < 0.01 else "the factor is one in the mean"
+    if abs(factor.mean().item() - 1) > 0.01:
+        return "the factor is one in the mean"
+    return "" if shaken.bias.std() > 0.1 else "a bias is a weight too, with a factor of its own"
 
 
 @exercise("06-2")
@@ -44,7 +49,7 @@ def _(answer) -> str:
 
 @exercise("06-3")
 def _(answer) -> str:
-    m, mask = noise(8, 8), noise(8, 8, seed=1) > 0.5
+    both = [(noise(8, 8, seed=k), noise(8, 8, seed=k + 1) > 0.5) for k in (0, 2, 4)]
 
     def right(m: Tensor, mask: Tensor) -> Tensor:
         return quality.relevance_rank_accuracy(m[None, None], mask[None])[0]
@@ -54,11 +59,12 @@ def _(answer) -> str:
 
     slips = {
         "those are the weakest pixels": weakest,
+        "that is their number; divide by that of the object's pixels": lambda m, mask: right(m, mask) * mask.sum(),
         "take as many pixels as the mask has": lambda m, mask: (
             mask.flatten()[m.flatten().topk(10).indices].float().mean()
         ),
     }
-    return function(answer, right, [(m, mask)], slips)
+    return function(answer, right, both, slips)
 
 
 @exercise("07-1")
@@ -68,6 +74,9 @@ def _(answer) -> str:
 
     slips = {
         "that is Pearson's; take ranks first": lambda a, b: similarity.pearson(a[None, None], b[None, None])[0],
+        "argsort gives places, not ranks; apply it twice": lambda a, b: similarity.pearson(
+            *(m.flatten().argsort()[None, None, None].double() for m in (a, b))
+        )[0],
         "that is without sign": lambda a, b: similarity.spearman(a[None, None], b[None, None], absolute=True)[0],
     }
     a = noise(6, 6).exp()
@@ -80,6 +89,9 @@ def _(answer) -> str:
         "that is what is left; the drop is against two trained networks": lambda trained, redrawn: redrawn.mean(),
         "the other way round": lambda trained, redrawn: (redrawn - trained).mean(),
         "that is a ratio": lambda trained, redrawn: redrawn.mean() / trained.mean(),
+        "a map is not alike to itself in another network; compare with two trained ones": lambda trained, redrawn: (
+            1 - redrawn.mean()
+        ),
     }
     alike = torch.tensor([0.6, 0.5]), torch.tensor([0.1, 0.3])
     return function(answer, lambda trained, redrawn: (trained - redrawn).mean(), [alike], slips)
@@ -98,6 +110,7 @@ def _(answer) -> str:
         "every strided layer's pixel is two pixels of the one below": lambda n: n / 2,
         "that counts the last layer's shift alone": lambda n: 2 ** (n - 1) / 2,
         "each shift is half a pixel": lambda n: 2**n - 1,
+        "a higher layer's pixel is as wide as two of the layer below, not half as wide": lambda n: 1 - 2.0**-n,
     }
     return function(answer, lambda n: (2**n - 1) / 2, [(1,), (2,), (3,), (4,)], slips)
 
@@ -111,6 +124,7 @@ def _(answer) -> str:
 
     slips = {
         "the first is of even rows and columns, where the corners meet": lambda k: right(k).flip(0, 1),
+        "add up what meets at a pixel; that is its mean": lambda k: right(k) / torch.tensor([[4.0, 2], [2, 1]]),
         "that is without stride, where every pixel meets the whole kernel": lambda k: k.sum().expand(2, 2),
     }
     return function(answer, right, [(noise(3, 3),)], slips)
