@@ -243,6 +243,11 @@ def _told(function: Callable[..., int], *arguments) -> int:
     """The function's code; what a user can cause becomes one sentence."""
     try:
         return function(*arguments)
+    except ModuleNotFoundError as error:
+        if IN_CHECKOUT:
+            raise
+        say(f"this needs {error.name}: pip install 'saliency-companion[notebooks]'")
+        return 2
     except (ValueError, OSError) as error:
         say(f"run_all.sh: {error}")
         return 2

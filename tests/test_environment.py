@@ -1,6 +1,7 @@
 """The three lists of dependencies agree, and the project names its sources."""
 
 import re
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, requires
 
@@ -20,7 +21,7 @@ def declared():
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    found = map(Requirement, project["dependencies"] + extras["cluster"] + extras["zoo"] + extras["test"])
+    found = map(Requirement, sum(extras.values(), project["dependencies"]))
     return {r.name: r.specifier for r in found if r.name != project["name"]}, project
 
 
@@ -79,6 +80,23 @@ def test_the_environment_in_use_satisfies_the_declaration():
     assert requires("saliency-companion") and sys.version_info >= (3, 11)
 
 
+def test_the_library_alone_needs_neither_sphinx_nor_jupyterlab():
+    core = {Requirement(line).name for line in declared()[1]["dependencies"]}
+    assert not core & {"sphinx", "docutils", "myst-nb", "jupyterlab", "ipykernel", "papermill", "distributed", "timm"}
+    code = "import sys, saliency_lib.snr, saliency_lib.attribution, saliency_lib.audit; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    slow = {"sphinx", "jupyterlab", "papermill", "nbformat", "captum", "seaborn", "distributed", "timm", "transformers"}
+    assert not slow & set(loaded)
+
+
+def test_a_wheel_carries_every_package():
+    import tomllib
+
+    told = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(path.parent.relative_to(PROJECT).parts) for path in PROJECT.glob("saliency_lib/**/__init__.py")}
+    assert {name for name in told if ".share." not in name} == there
+
+
 def test_citation_names_the_four_papers():
     content = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     assert content["cff-version"] and content["license"] == "MIT"
@@ -88,6 +106,4 @@ def test_citation_names_the_four_papers():
 
 @pytest.mark.parametrize("module", ["captum", "lucent", "papermill", "ipywidgets", "seaborn", "skimage", "jupyterlab"])
 def test_packages_of_later_notebooks_import(module):
-    import subprocess
-
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", f"import {module}"], check=False).returncode == 0
