@@ -5,14 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from joblib import cpu_count
 
-from saliency_lib.runtime.store import DOOR, IN_CHECKOUT, PROJECT, SHARED, figures_root, results_root, store_root
+from saliency_lib.runtime.progress import say
+from saliency_lib.runtime.store import DOOR, IN_CHECKOUT, PROJECT, SHARED, results_root, store_root
 
 COMMANDS = {
     "run": "execute the notebooks and regenerate their figures (default)",
@@ -21,6 +19,7 @@ COMMANDS = {
     "publish": "write RESULTS.md and the README's gallery and verdicts anew, from the committed figures",
     "site": "make the HTML site from the executed notebooks; --edition student leaves the solutions out",
     "audit": "audit your own networks: --model, --checkpoints, --images; --help after it lists all options",
+    "class": "write a folder for a course to --out: notebooks without solutions, and the networks that they need",
     "lab": "open the notebooks in JupyterLab; further arguments go to it",
     "test": "run the tests but for the slow ones and the browser's, which --all adds; more arguments go to pytest",
     "bench": "run the benchmarks and write build/speed.md; with arguments for pytest only run them",
@@ -28,15 +27,19 @@ COMMANDS = {
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-OF_CHECKOUT = {"check", "seeds", "publish", "site", "test", "bench", "lint", "clean"}  # they need all of the project
+OF_CHECKOUT = {
+    "check",
+    "seeds",
+    "publish",
+    "site",
+    "class",
+    "test",
+    "bench",
+    "lint",
+    "clean",
+}  # they need all of the project
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "saliency_lib"])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-q")
-
-
-def say(text: str) -> None:
-    """One line to the terminal, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def python(*words: str, **environment: str) -> int:
@@ -66,103 +69,10 @@ def parser() -> argparse.ArgumentParser:
     plain = "run the notebooks' code without Jupyter: figures and numbers, no executed notebooks and no site"
     add("--no-kernel", action="store_true", help=plain)
     add("--force", action="store_true", help="execute also what is up to date")
+    add("--out", metavar="DIR", help="of class: a new folder")
     add("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
     add("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
     return p
-
-
-def changes(words: list[str]) -> dict:
-    """``NAME=VALUE`` words, values in YAML; of ``ENSEMBLE.FIELD=VALUE`` words ``{ENSEMBLE: {FIELD: VALUE}}``."""
-    from saliency_lib.book.profiles import value_of
-
-    found: dict = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        name, _, field = name.partition(".")
-        if not name or not equals:
-            raise ValueError(f"--set wants NAME=VALUE, not {word!r}")
-        old = found[name] if isinstance(found.get(name), dict) else {}
-        found[name] = old | {field: value_of(value)} if field else value_of(value)
-    return found
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Execute notebooks; the site follows where they are all of a profile's, as they are."""
-    if not (profile := _executed(arguments, PROJECT / "build")):
-        return 1
-    say(f"figures and numbers: {figures_root() / profile}")
-    return 0 if arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT else site(arguments)
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Regenerate figures under ``build/check`` and compare every number with the committed ones."""
-    from saliency_lib.book.compare import compare
-
-    if arguments.set:
-        raise ValueError("check compares with the committed figures, so it takes no --set")
-    fresh = PROJECT / "build" / "check"  # with results of its own, so that nothing is compared with itself
-    os.environ |= {"SALIENCY_FIGURES": str(fresh), "SALIENCY_RESULTS": str(fresh / "results")}
-    if not _executed(arguments, fresh / "notebooks"):
-        return 1
-    found = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
-    say("\n".join([*found.figures, *found.verdicts, str(found)]))
-    return 0 if found.passes else 1
-
-
-def seeds(arguments: argparse.Namespace) -> int:
-    """Run the notebooks with other seeds, whose numbers and verdicts are kept under ``figures/<profile>/seeds``."""
-    from saliency_lib.book.seeds import OTHERS, keep
-
-    committed = figures_root() / arguments.profile
-    for seed in OTHERS:
-        work = PROJECT / "build" / "seeds" / str(seed)
-        os.environ["SALIENCY_FIGURES"] = str(work)
-        arguments.set = [f"seed={seed}"]
-        if not (folder := _executed(arguments, work / "notebooks")):
-            return 1
-        say(f"seed {seed}: numbers of {keep(work / folder, committed, seed)} figures kept")
-    return 0
-
-
-def _executed(arguments: argparse.Namespace, build: Path) -> str:
-    """Execute notebooks and say what became of them; the folder of their figures, or nothing if one failed."""
-    from saliency_lib.book import pipeline
-
-    if arguments.jobs is not None and arguments.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
-    chosen = pipeline.select(arguments.only)
-    values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
-    options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
-    started, before = time.monotonic(), _processor_seconds()
-    done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
-    seconds, busy = time.monotonic() - started, _processor_seconds() - before
-    say(pipeline.table(done))
-    say(f"{seconds:.0f} s; the cores were busy for {busy / seconds / cpu_count():.0%} of it")
-    errors = [result.error for result in done if result.error]
-    for error in errors:
-        say(f"\n{error}")
-    return "" if errors else values[chosen[0]]["profile"]
-
-
-def _processor_seconds() -> float:
-    """Of this process and of those that it has waited for."""
-    return sum(found.ru_utime + found.ru_stime for found in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
-
-
-def site(arguments: argparse.Namespace) -> int:
-    """Build the HTML site of one profile and edition."""
-    from saliency_lib.book.site import build
-
-    say(f"site: {build(arguments.profile, arguments.edition) / 'index.html'}")
-    return 0
-
-
-def publish(_: argparse.Namespace) -> int:
-    """Bring the pages that are made from committed figures up to date."""
-    from saliency_lib.book import results
-
-    say("\n".join(f"written: {path}" for path in results.publish()) or "all is up to date")
-    return 0
 
 
 def clean(_: argparse.Namespace) -> int:
@@ -207,7 +117,8 @@ def bench(*words: str) -> int:
 
 def lab(*words: str) -> int:
     """Start JupyterLab on loopback; figures of notebooks run by hand go to ``build/lab``."""
-    words = ("--ServerApp.ip=127.0.0.1", str(SHARED / "notebooks"), *words)
+    loopback = () if any(word.startswith("--ServerApp.ip=") for word in words) else ("--ServerApp.ip=127.0.0.1",)
+    words = (*loopback, str(SHARED / "notebooks"), *words)
     return python("jupyterlab", *words, SALIENCY_FIGURES=str(PROJECT / "build" / "lab"))
 
 
@@ -219,7 +130,7 @@ def audit(*words: str) -> int:
 
 
 OWN_WORDS: dict[str, Callable[..., int]] = {"test": test, "bench": bench, "lab": lab, "audit": audit}
-OPTIONS = {each.__name__: each for each in (run, check, seeds, publish, site, lint, setup, clean)}
+OPTIONS = {each.__name__: each for each in (lint, setup, clean)}  # all others are in book/commands.py
 
 
 def main(words: list[str]) -> int:
@@ -236,7 +147,14 @@ def main(words: list[str]) -> int:
             say(f"run_all.sh: --data-root {root} is not a folder")
             return 2
         os.environ["SALIENCY_DATA"] = root
-    return _told(OPTIONS[arguments.command], arguments)
+    return _told(OPTIONS.get(arguments.command, _of_the_book), arguments)
+
+
+def _of_the_book(arguments: argparse.Namespace) -> int:
+    """A command that needs notebooks, whose imports take a while."""
+    from saliency_lib.book import commands
+
+    return commands.COMMANDS[arguments.command](arguments)
 
 
 def _told(function: Callable[..., int], *arguments) -> int:

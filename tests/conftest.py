@@ -31,6 +31,7 @@ SMOKE = (
     "tests/test_site.py::test_the_site_has_no_broken_link",
     "tests/browser/test_columns.py",
     "tests/test_faults.py::test_a_site_that_is_killed",
+    "tests/test_ways_in.py::test_a_folder_for_a_course",
 )
 
 

@@ -9,12 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from saliency_lib import __main__ as cli
+from saliency_lib.book import commands
 from saliency_lib.runtime.store import PROJECT, atomic, data_root
 
 TOOLS = ("bash", "cat", "cksum", "awk", "df", "dirname", "mkdir", "tail", "grep", "rm", "sh")
@@ -137,8 +137,8 @@ def test_arguments_that_are_off_get_one_sentence(words, message, capsys):
 
 def test_values_of_set_are_yaml():
     plain = {"a": 3, "b": "x", "c": None, "d": "1e-3", "e": "a=b"}
-    assert cli.changes(["a=3", "b=x", "c=null", "d=1e-3", "e=a=b"]) == plain
-    assert cli.changes(["main.a=3", "m={b: 1.5}", "main.b=x.y", "m.c=2"]) == {
+    assert commands.changes(["a=3", "b=x", "c=null", "d=1e-3", "e=a=b"]) == plain
+    assert commands.changes(["main.a=3", "m={b: 1.5}", "main.b=x.y", "m.c=2"]) == {
         "main": {"a": 3, "b": "x.y"},
         "m": {"b": 1.5, "c": 2},
     }
@@ -183,8 +183,7 @@ def test_clean_leaves_folders_that_the_user_names_alone(named, where, tmp_path, 
 
 def test_publish_says_what_it_wrote(monkeypatch, capsys):
     written = [PROJECT / "README.md", PROJECT / "RESULTS.md"]
-    monkeypatch.setitem(sys.modules, "saliency_lib.book.results", SimpleNamespace(publish=lambda: list(written)))
-    monkeypatch.setattr("saliency_lib.book.results", sys.modules["saliency_lib.book.results"], raising=False)
+    monkeypatch.setattr(commands.results, "publish", lambda: list(written))
     assert cli.main(["publish"]) == 0
     assert capsys.readouterr().out.splitlines() == [f"written: {path}" for path in written]
     written.clear()

@@ -31,6 +31,8 @@ def test_a_reader_can_take_it_in(name):
     kinds: dict[str, list[str]] = {"spine": [], "appendix": [], "exercise": []}
     for cell in code(name):
         tags = set(cell.metadata.get("tags", []))
+        if "install" in tags:
+            continue
         kind = "appendix" if "appendix" in tags else "exercise" if tags & {"exercise", "solution"} else "spine"
         kinds[kind].append(cell.source)
         defined = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.FunctionDef)]
@@ -39,6 +41,18 @@ def test_a_reader_can_take_it_in(name):
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
     functions = sum(source.count("def ") for source in (*kinds["spine"], *kinds["appendix"]))
     assert len(kinds["spine"]) <= 25 and len(kinds["appendix"]) <= 10 and functions <= 12
+
+
+def test_every_notebook_installs_the_library_where_it_is_missing(monkeypatch):
+    cells = [[cell.source for cell in code(name) if "install" in cell.metadata.get("tags", [])] for name in BOOKS]
+    (source,) = {source for (source,) in cells}
+    called = []
+    monkeypatch.setattr("subprocess.run", lambda command, check: called.append(command))
+    exec(source, {})
+    assert not called, "it is here"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    exec(source, {})
+    assert called[0][1:5] == ["-m", "pip", "install", "-q"]
 
 
 @pytest.mark.parametrize("name", BOOKS)

@@ -42,6 +42,13 @@ class Comparison(NamedTuple):
         words = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
         return f"numbers: {words}; {len(self.figures)} figures and {len(self.verdicts)} verdicts changed"
 
+    def markdown(self) -> str:
+        """A page that says the same, for a comment."""
+        parts = [f"**{'Nothing moved' if self.passes else 'Numbers moved'}.** {self}"]
+        for title, found in (("Figures with numbers that moved", self.figures), ("Verdicts", self.verdicts)):
+            parts += ["\n".join([f"### {title}", "", *(f"- {line}" for line in found)])] if found else []
+        return "\n\n".join(parts) + "\n"
+
 
 def flatten(value, path: str = "") -> dict[str, object]:
     """Leaves by path; an estimate counts as one leaf."""

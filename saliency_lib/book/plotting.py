@@ -28,6 +28,7 @@ from saliency_lib.book import lines, profiles
 from saliency_lib.channels import total
 from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.ensembles.train import USED
 from saliency_lib.estimates import Estimate, over_rows
 from saliency_lib.runtime.store import atomic, figures_root
 from saliency_lib.runtime.workers import number_of
@@ -76,7 +77,7 @@ class Run:
         return figures_root() / self.parameters["profile"]
 
     def provenance(self) -> dict:
-        """Notebook, parameters, versions, device, seconds so far, and the data that were read."""
+        """Notebook, parameters, versions, device, seconds so far, the data that were read and the networks in use."""
         return {
             "notebook": self.notebook,
             "profile": self.parameters["profile"],
@@ -86,6 +87,7 @@ class Run:
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
             "threads": torch.get_num_threads(),
             "data": dict(READ),
+            "networks": dict(USED),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         }
 
@@ -240,11 +242,7 @@ def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colo
 
 
 def forest(
-    axes: plt.Axes,
-    estimates: dict[str, Estimate],
-    reference: float | None = None,
-    colour: str = BLUE,
-    shift: float = 0.0,
+    axes: plt.Axes, estimates: dict[str, Estimate], reference: float | None = None, colour=BLUE, shift=0.0
 ) -> None:
     """One row per name: a dot and a bar for its 95 % interval, from top to bottom; a dashed line at ``reference``.
 

@@ -39,7 +39,9 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     report, source = out / "report" / "audit.html", out / "notebook" / "source.ipynb"
     report.unlink(missing_ok=True)
     book = profiles.read_notebook(NOTEBOOK)
-    book.cells = [cell for cell in book.cells if not {"solution", "lesson"} & set(cell.metadata.get("tags", []))]
+    book.cells = [
+        cell for cell in book.cells if not {"solution", "lesson", "install"} & set(cell.metadata.get("tags", []))
+    ]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
     result = pipeline.execute(

@@ -32,6 +32,7 @@ notebooks/*
 :caption: About
 results
 teaching
+ways_in
 glossary
 networks
 speed
@@ -153,7 +154,7 @@ def explorer(executed: Path) -> str:
 def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> nbformat.NotebookNode:
     """A copy of an executed notebook for readers, with its text as it stands in the source now.
 
-    Solutions go if they are not wanted, and so do the parameters that papermill put in where they repeat the notebook's
+    Solutions go if they are not wanted, the cell that installs the library goes, and so do the parameters that papermill put in where they repeat the notebook's
     own. Solutions, the appendix and the code of cells that draw a figure are folded; pictures keep their alternative
     text and width.
     """
@@ -162,7 +163,8 @@ def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> 
     page = nbformat.from_dict({**book, "cells": []})
     for cell in _with_text_of(profiles.read_notebook(name), book):
         tags = list(cell.metadata.get("tags", []))
-        if ("solution" in tags and not solutions) or ("injected-parameters" in tags and repeated):
+        unwanted = {"install"} | ({"solution"} if not solutions else set())
+        if unwanted & set(tags) or ("injected-parameters" in tags and repeated):
             continue
         if cell.cell_type == "code":
             folded = ["hide-cell"] * bool({"solution", "appendix"} & set(tags))

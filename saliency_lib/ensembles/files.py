@@ -20,9 +20,20 @@ class CorruptMember(Exception):
     """A member's file is truncated, changed, or not a member of this ensemble; the message says what is wrong."""
 
 
+def folder_of_key(key: str) -> Path:
+    """Where the members of an ensemble lie on this machine."""
+    return store_root() / "ensembles" / key
+
+
 def folder_of(spec: EnsembleSpec) -> Path:
     """Where the members of a spec lie on this machine."""
-    return store_root() / "ensembles" / spec.key
+    return folder_of_key(spec.key)
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of networks below a folder, by its name there."""
+    paths = sorted(folder.rglob("*.safetensors"))
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def member_path(folder: Path, member: int) -> Path:

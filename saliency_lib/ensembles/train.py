@@ -8,6 +8,7 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from saliency_lib.estimates import Estimate, student
 from saliency_lib.inference import accuracy
 from saliency_lib.runtime import parallel
 from saliency_lib.runtime.progress import progress
-from saliency_lib.runtime.store import locked, writing
+from saliency_lib.runtime.store import COURSE, locked, writing
+
+USED: dict[str, int] = {}  # members of the ensembles that this process asked for, by key
 
 
 def train_members(spec: EnsembleSpec, which: Sequence[int]) -> dict[Path, bytes]:
@@ -211,6 +214,7 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
         On workers, once all others are trained: for members that failed three times, with their seeds.
     """
     parallel.check(executor)
+    spec = at_hand(spec)
     folder = folder_of(spec)
     flaws = {i: flaw for i in range(spec.n_members) if (flaw := files.flaw(spec, folder, i))}
     for flaw in set(flaws.values()) - {"missing"}:
@@ -219,7 +223,15 @@ def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
         _train(spec, list(flaws), executor)
     ensemble = Ensemble(spec, folder)
     files.write_manifest(spec, folder)
+    USED[spec.key] = max(spec.n_members, USED.get(spec.key, 0))
     return ensemble
+
+
+def at_hand(spec: EnsembleSpec) -> EnsembleSpec:
+    """The spec; in the folder of a course that in the other precision, where its networks came from such a machine."""
+    other = replace(spec, recipe=replace(spec.recipe, bfloat16=not spec.recipe.bfloat16))
+    given = COURSE and folder_of(other).exists() and not folder_of(spec).exists()
+    return other if given else spec
 
 
 def outcome(ensemble: Ensemble) -> dict[str, Estimate]:
