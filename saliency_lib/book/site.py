@@ -154,9 +154,9 @@ def explorer(executed: Path) -> str:
 def shown(book: nbformat.NotebookNode, name: str, *, solutions: bool = True) -> nbformat.NotebookNode:
     """A copy of an executed notebook for readers, with its text as it stands in the source now.
 
-    Solutions go if they are not wanted, the cell that installs the library goes, and so do the parameters that papermill put in where they repeat the notebook's
-    own. Solutions, the appendix and the code of cells that draw a figure are folded; pictures keep their alternative
-    text and width.
+    Solutions go if they are not wanted, the cell that installs the library goes, and so do the parameters that
+    papermill put in where they repeat the notebook's own. Solutions, the appendix and the code of cells that draw a
+    figure are folded; pictures keep their alternative text and width.
     """
     injected = book.metadata.get("papermill", {}).get("parameters", {})
     repeated = profiles.complete(name, injected) == profiles.complete(name, {})
