@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--force", action="store_true", help="execute also what is up to date")
     add("--out", metavar="DIR", help="of class: a new folder")
     add("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")
+    add("--open", action="store_true", help="open the site in the browser at the end")
     add("--data-root", metavar="DIR", help="folder of the data sets (default $SALIENCY_DATA, else data/)")
     return p
 

@@ -4,12 +4,13 @@ import argparse
 import os
 import sys
 import time
+import webbrowser
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from joblib import cpu_count
 
-from saliency_lib.book import pipeline, results
+from saliency_lib.book import pace, pipeline, results
 from saliency_lib.book.compare import compare
 from saliency_lib.book.course import write
 from saliency_lib.book.profiles import value_of
@@ -36,8 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks; the site follows where they are all of a profile's, as they are."""
     if not (profile := _executed(arguments, PROJECT / "build")):
         return 1
-    say(f"figures and numbers: {figures_root() / profile}")
-    return 0 if arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT else site(arguments)
+    figures = figures_root() / profile
+    say(f"figures and numbers: {figures}")
+    if arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT:
+        return 0
+    for paper, sentence in zip(results.PAPERS.values(), results.sentences(figures)):
+        say(f"\n{paper}. {sentence}")
+    return site(arguments)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -74,6 +80,7 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
     chosen = pipeline.select(arguments.only)
     values = pipeline.settings(arguments.profile, chosen, changes(arguments.set), arguments.executor)
+    _say_how_long(values, build, arguments)
     options = {"jobs": arguments.jobs, "force": arguments.force, "kernel": not arguments.no_kernel}
     started, before = time.monotonic(), _processor_seconds()
     done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
@@ -86,6 +93,17 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
     return "" if errors else values[chosen[0]]["profile"]
 
 
+def _say_how_long(values: dict[str, dict], build: Path, arguments: argparse.Namespace) -> None:
+    """What will happen, and for how long; of a whole ``quick`` after some seconds of training."""
+    folders = {name: build / values[name]["profile"] for name in values}
+    todo = [n for n in values if arguments.force or not pipeline.fresh(folders[n], n, values[n])]
+    if todo:
+        where = figures_root() / values[todo[0]]["profile"]
+        say(f"{len(todo)} of {len(values)} notebooks to execute, figures to {where}; Ctrl-C stops and loses nothing")
+    if len(todo) > 1 and arguments.profile == "quick":
+        say(f"about {max(1, round(pace.expected(todo)))} min on this machine, less where networks are trained already")
+
+
 def _processor_seconds() -> float:
     """Of this process and of those that it has waited for."""
     return sum(found.ru_utime + found.ru_stime for found in map(getrusage, (RUSAGE_SELF, RUSAGE_CHILDREN)))
@@ -93,7 +111,10 @@ def _processor_seconds() -> float:
 
 def site(arguments: argparse.Namespace) -> int:
     """Build the HTML site of one profile and edition."""
-    say(f"site: {build(arguments.profile, arguments.edition) / 'index.html'}")
+    page = build(arguments.profile, arguments.edition) / "index.html"
+    say(f"\nto read: {page}")
+    if arguments.open:
+        webbrowser.open(page.as_uri())
     return 0
 
 

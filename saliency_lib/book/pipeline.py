@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from joblib import cpu_count
 
-from saliency_lib.book import profiles, script
+from saliency_lib.book import pace, profiles, script
 from saliency_lib.runtime import code, parallel
 from saliency_lib.runtime.store import PROJECT, SHARED, atomic, figures_root, locked
 from saliency_lib.runtime.workers import Inline, number_of
@@ -171,9 +171,8 @@ def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int
 
 
 def _place(notebook: str) -> tuple[int, float, str]:
-    """Sorts notebooks: those of ``FIRST``, then by the minutes of one core, from an empty store, in their metadata."""
-    minutes = profiles.content(notebook)["metadata"].get("saliency", {}).get("minutes", 0)
-    return (FIRST.index(notebook[:2]) if notebook[:2] in FIRST else len(FIRST)), -minutes, notebook
+    """Sorts notebooks: those of ``FIRST``, then by their minutes."""
+    return (FIRST.index(notebook[:2]) if notebook[:2] in FIRST else len(FIRST)), -pace.minutes([notebook]), notebook
 
 
 def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
@@ -218,6 +217,7 @@ def run(
         settings["SALIENCY_PROCESSES"] = "1"
     os.environ |= settings  # which processes and kernels inherit
     running: dict[Future, str] = {}
+    started, done = time.monotonic(), set(results)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
             failed = any(result.error for result in results.values())
@@ -232,6 +232,10 @@ def run(
                 name = running.pop(future)
                 result = results[name] = _outcome(name, future)
                 announce(f"{result.notebook}: {result.status}, {result.seconds:.0f} s")
+                if len(ended := results.keys() - done) == 1 and result.figures:
+                    announce(f"the first figures: {figures_root() / values[name]['profile'] / result.figures[0]}.png")
+                if left := pace.left(time.monotonic() - started, ended, running.values(), waiting):
+                    announce(f"{len(running) + len(waiting)} to go, some {max(1, round(left))} min")
     return [results.get(name, Result(name, "not reached")) for name in values]
 
 

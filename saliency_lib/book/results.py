@@ -63,11 +63,19 @@ def judged(folder: Path) -> dict[str, dict]:
     return found
 
 
+def sentences(folder: Path = QUICK) -> list[str]:
+    """What came out, for each of ``PAPERS``."""
+    here = judged(folder)
+    return [
+        re.sub(r"\{(\w+): (.+?)\}", lambda match: _value_of(here[match[1]], match[2]), FOUND[letter])
+        for letter in PAPERS
+    ]
+
+
 def found(folder: Path = QUICK) -> str:
     """A line for each paper: what came out, and how many claims agree, differ and so on, here and on its own data."""
     here, theirs, rows = judged(folder), claims.verdicts(PAPERS_DATA), []
-    for letter, paper in PAPERS.items():
-        sentence = re.sub(r"\{(\w+): (.+?)\}", lambda match: _value_of(here[match[1]], match[2]), FOUND[letter])
+    for (letter, paper), sentence in zip(PAPERS.items(), sentences(folder)):
         of_paper = ([v for name, v in judged.items() if name[0] == letter] for judged in (here, theirs))
         ours, own = (lines.counts(some, "<br>") for some in of_paper)
         rows.append([f"**{paper}**", sentence, ours, own or "not run"])
