@@ -1,6 +1,7 @@
 """``run_all.sh`` and the command line: clear sentences, quick second calls, nothing of the user's touched."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,6 +49,14 @@ def call(root, tools, *words, **environment):
 def script(path, text):
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
+
+
+def test_the_script_asks_for_no_more_than_macos_has():
+    """bash 3.2, and tools of POSIX; ``TOOLS`` are all that it calls."""
+    text = (PROJECT / "run_all.sh").read_text()
+    later = r"declare -[Ag]|local -n|mapfile|readarray|\$\{\w+[\^,@]|&>>|\|&|\bnproc\b|readlink -f|sed -i|\bcoproc\b"
+    assert not re.search(later, text)
+    assert subprocess.run(["bash", "--posix", "-n", PROJECT / "run_all.sh"], check=False).returncode == 0
 
 
 def test_python_that_is_too_old_gets_a_sentence(checkout):
