@@ -4,11 +4,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saliency_lib.checkpoint import Checkpoint
 from saliency_lib.data import ImageData
 from saliency_lib.inference import accuracy
 from saliency_lib.models.stacked import Stacked
@@ -106,12 +108,14 @@ def fit_together(
     snapshots: Sequence[int] = (),
     val: ImageData | None = None,
     augmentation: Sequence[int | None] | None = None,
+    checkpoint: Path | None = None,
 ) -> list[History]:
     """Train convnets, or MLPs, of one architecture side by side, each as :func:`fit` would alone, up to rounding.
 
     Every step is one step of all of them (:class:`saliency_lib.models.stacked.Stacked`), which saves time where a step
     costs more in calls than in arithmetic. The seconds in a history are the network's share. ``augmentation`` gives
-    seeds of its own to the augmentation of some.
+    seeds of its own to the augmentation of some. A training of many minutes keeps its state in the file ``checkpoint``
+    every few of them; a call after a kill goes on from there, to the same weights.
     """
     started, device, members = time.monotonic(), recipe.device, len(models)
     if not models or len(models) != len(seeds):
@@ -123,8 +127,11 @@ def fit_together(
     train, val = train.to(device), None if val is None else val.to(device)
     optimizer, schedule = _optimizer(network, recipe, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     histories, chance = [History() for _ in models], _generators(seeds, augmentation or [None] * members)
+    state = Checkpoint(checkpoint, (network, optimizer, schedule), sum(chance, []), histories)
     with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        for epoch in range(1, recipe.epochs + 1):
+        done = state.load()
+        earlier = histories[0].seconds * members
+        for epoch in range(done + 1, recipe.epochs + 1):
             network.train()
             loss, right = torch.zeros((2, members), device=device)
             for x, y in _batches(train, recipe, *chance):
@@ -150,8 +157,9 @@ def fit_together(
                 if epoch in snapshots:
                     history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                 model.eval()
-    for history in histories:
-        history.seconds = (time.monotonic() - started) / members
+                history.seconds = (earlier + time.monotonic() - started) / members
+            state.save(epoch)
+    state.remove()
     return histories
 
 

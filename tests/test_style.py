@@ -14,7 +14,7 @@ FLOORS = (
     ("runtime",),
     ("channels", "estimates", "hooks", "models"),
     ("inference", "ranks"),
-    ("data", "recipe"),
+    ("data", "recipe", "checkpoint"),
     ("training",),
     ("ensembles",),
     ("attribution",),
