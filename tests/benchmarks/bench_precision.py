@@ -6,6 +6,7 @@ small sweep. Where the machine does not compute in bfloat16 it is slow and its t
 """
 
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,8 +24,12 @@ MEMBERS = sized(16, 8)
 WIDTHS = (4, 8, 16, 32)
 IMAGES = sized(100, 4)
 CORRECTION = stats.norm.ppf(0.025 / 6) / stats.norm.ppf(0.025)  # for six comparisons
+
+with mock.patch.dict(os.environ):
+    os.environ.pop("SALIENCY_PRECISION", None)  # which the suite's settings force
+    COMPUTES = device_settings("cpu")["bfloat16"]
 pytestmark = pytest.mark.skipif(
-    not device_settings("cpu")["bfloat16"] and os.environ.get("SALIENCY_BENCH") not in ("tiny", "findings"),
+    not COMPUTES and os.environ.get("SALIENCY_BENCH") not in ("tiny", "findings"),
     reason="needs a CPU that computes in bfloat16; SALIENCY_BENCH=findings looks at what is found alone",
 )
 
