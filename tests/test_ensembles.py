@@ -467,3 +467,15 @@ def test_images_are_dealt_to_networks_in_turn():
         assert torch.equal(half[1], every[1][::2])
     with pytest.raises(ValueError, match="these images have no masks; photodigits"):
         ensembles.shares(["a"], data.load("digits", "val", 5))
+
+
+def test_in_a_course_networks_of_the_other_precision_will_do(own_store, monkeypatch, tmp_path):
+    """A student's processor may not have what they were trained with; anywhere else each precision is its own."""
+    half, whole = (
+        dataclasses.replace(SPEC, n_members=1, recipe=dataclasses.replace(RECIPE, bfloat16=b)) for b in (True, False)
+    )
+    assert ensembles.get(half).key == half.key != whole.key
+    monkeypatch.setattr(train, "COURSE", tmp_path)
+    assert ensembles.get(whole).key == half.key
+    monkeypatch.setattr(train, "COURSE", None)
+    assert ensembles.get(whole).key == whole.key
