@@ -132,18 +132,7 @@ def fit_together(
         done = state.load()
         earlier = histories[0].seconds * members
         for epoch in range(done + 1, recipe.epochs + 1):
-            network.train()
-            loss, right = torch.zeros((2, members), device=device)
-            for x, y in _batches(train, recipe, *chance):
-                with _precision(recipe):
-                    out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
-                losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
-                optimizer.zero_grad(set_to_none=True)
-                losses.sum().backward()
-                optimizer.step()
-                schedule.step()
-                loss += losses.detach() * y.shape[1]
-                right += (out.detach().argmax(2) == y).sum(1)
+            loss, right = _epoch(network.train(), _batches(train, recipe, *chance), recipe, optimizer, schedule)
             if not loss.isfinite().all():
                 advice = f"lower the learning rate ({recipe.lr:g}) or look for broken pixels"
                 raise FloatingPointError(f"the loss of epoch {epoch} is {loss.sum().item()}: {advice}")
@@ -161,6 +150,24 @@ def fit_together(
             state.save(epoch)
     state.remove()
     return histories
+
+
+def _epoch(network: nn.Module, batches: Iterator, recipe: Recipe, optimizer, schedule) -> tuple[Tensor, Tensor]:
+    """Sums over the images of every member's loss, and of how many it got right, (members,) each, while it trains."""
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    loss: Tensor | float = 0.0
+    right: Tensor | float = 0.0
+    for x, y in batches:
+        with _precision(recipe):
+            out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
+        losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()
+        optimizer.step()
+        schedule.step()
+        loss = loss + losses.detach() * y.shape[1]
+        right = right + (out.detach().argmax(2) == y).sum(1)
+    return torch.as_tensor(loss), torch.as_tensor(right)
 
 
 def _right(model: nn.Module, val: ImageData, recipe: Recipe, last: bool) -> float:

@@ -474,8 +474,8 @@ def test_in_a_course_networks_of_the_other_precision_will_do(own_store, monkeypa
     half, whole = (
         dataclasses.replace(SPEC, n_members=1, recipe=dataclasses.replace(RECIPE, bfloat16=b)) for b in (True, False)
     )
-    assert ensembles.get(half).key == half.key != whole.key
+    assert ensembles.get(half).spec.key == half.key != whole.key
     monkeypatch.setattr(train, "COURSE", tmp_path)
-    assert ensembles.get(whole).key == half.key
+    assert ensembles.get(whole).spec.key == half.key
     monkeypatch.setattr(train, "COURSE", None)
-    assert ensembles.get(whole).key == whole.key
+    assert ensembles.get(whole).spec.key == whole.key

@@ -10,6 +10,7 @@ import torch
 from captum._utils.models.linear_model import SkLearnRidge
 from conftest import as_it_comes, batch, tiny_net
 from scipy.stats import spearmanr
+from skimage import segmentation
 from torch import nn
 
 from saliency_lib import attribution, data
@@ -171,8 +172,8 @@ def test_a_linear_model_gives_its_own_contributions(pictures, monkeypatch):
 
 def test_superpixels_are_made_once_per_image_and_shared(pictures, monkeypatch):
     lime_shap._segments.clear()
-    calls, slic = [], lime_shap.slic
-    monkeypatch.setattr(lime_shap, "slic", lambda *args, **options: calls.append(1) or slic(*args, **options))
+    calls, slic = [], segmentation.slic
+    monkeypatch.setattr(segmentation, "slic", lambda *args, **options: calls.append(1) or slic(*args, **options))
     x, y = pictures
     for seed in range(3):
         net = tiny_net(seed, size=32)
