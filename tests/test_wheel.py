@@ -17,14 +17,12 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     # The sources alone, since setuptools leaves its build where it works.
-    parts = ("saliency_lib", "notebooks", "data", "pyproject.toml", "README.md", "LICENSE")
-    names = subprocess.run(
-        ["git", "ls-files", "-z", *parts], cwd=PROJECT, capture_output=True, text=True, check=True
-    ).stdout.split("\0")
-    for name in filter(None, names):
-        copy = folder / "source" / name
+    parts = ("saliency_lib/**/*.py", "saliency_lib/**/*.mplstyle", "notebooks/**/*.ipynb", "notebooks/**/*.yaml")
+    parts += ("data/published/*.csv", "data/readings.csv", "pyproject.toml", "README.md", "LICENSE")
+    for path in (path for part in parts for path in PROJECT.glob(part)):
+        copy = folder / "source" / path.relative_to(PROJECT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes((PROJECT / name).read_bytes())
+        copy.write_bytes(path.read_bytes())
     options = ["--no-deps", "--no-build-isolation", "-q"]
     subprocess.run([*pip, "wheel", *options, "-w", folder / "made", folder / "source"], check=True)
     (wheel,) = (folder / "made").glob("*.whl")
