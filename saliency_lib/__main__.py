@@ -27,17 +27,7 @@ COMMANDS = {
     "setup": "make the environment and stop",
     "clean": "remove what can be made again, but for trained ensembles",
 }
-OF_CHECKOUT = {
-    "check",
-    "seeds",
-    "publish",
-    "site",
-    "class",
-    "test",
-    "bench",
-    "lint",
-    "clean",
-}  # they need all of the project
+OF_CHECKOUT = set(COMMANDS) - {"run", "audit", "lab", "setup"}  # they need all of the project
 LINT = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy", "saliency_lib"])
 BENCH = ("pytest", "tests/benchmarks", "-o", "python_files=bench_*.py", "-q")
 
@@ -145,7 +135,7 @@ def main(words: list[str]) -> int:
     if arguments.data_root:
         root = os.path.abspath(os.path.expanduser(arguments.data_root))
         if not os.path.isdir(root):
-            say(f"run_all.sh: --data-root {root} is not a folder")
+            say(f"{DOOR}: --data-root {root} is not a folder")
             return 2
         os.environ["SALIENCY_DATA"] = root
     return _told(OPTIONS.get(arguments.command, _of_the_book), arguments)
@@ -168,7 +158,7 @@ def _told(function: Callable[..., int], *arguments) -> int:
         say(f"this needs {error.name}: pip install 'saliency-companion[notebooks]'")
         return 2
     except (ValueError, OSError) as error:
-        say(f"run_all.sh: {error}")
+        say(f"{DOOR}: {error}")
         return 2
     except KeyboardInterrupt:
         say("stopped; what was finished is kept, and the next call goes on from there")

@@ -75,7 +75,7 @@ def test_a_folder_for_a_course_has_networks_and_no_solutions(smoke, tmp_path, mo
     monkeypatch.setenv("SALIENCY_FIGURES", str(smoke[0]))
     out = tmp_path / "course"
     assert cli.main(["class", "--profile", "smoke", "--out", str(out)]) == 0
-    checked = json.loads((out / "networks.json").read_text())
+    checked = json.loads((out / "saliency-networks.json").read_text())
     assert checked
     for name, digest in checked.items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest

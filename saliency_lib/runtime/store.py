@@ -23,8 +23,8 @@ from saliency_lib.runtime import code
 PACKAGE = Path(__file__).resolve().parents[1]
 IN_CHECKOUT = (PACKAGE.parent / "requirements.lock").exists()  # else installed from a wheel
 SHARED = PACKAGE.parent if IN_CHECKOUT else PACKAGE / "share"  # notebooks and the papers' tables
-CLASSROOM = "networks.json"  # names a folder that ``course`` has made, for notebooks that are opened in it
-COURSE = next((folder for folder in (Path.cwd() / ".", *Path.cwd().parents) if (folder / CLASSROOM).exists()), None)
+CLASSROOM = "saliency-networks.json"  # tells a folder that ``class`` has made, for notebooks that are opened in it
+COURSE = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / CLASSROOM).exists()), None)
 # Where all that is made lies; of a wheel the folder in which the first process was started.
 PROJECT = COURSE or (PACKAGE.parent if IN_CHECKOUT else Path(os.environ.setdefault("SALIENCY_HOME", os.getcwd())))
 DOOR = "./run_all.sh" if IN_CHECKOUT else "python -m saliency_lib"
