@@ -7,8 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from joblib import cpu_count
-
+from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.progress import say
 from saliency_lib.runtime.store import DOOR, IN_CHECKOUT, PROJECT, SHARED, results_root, store_root
 
@@ -94,7 +93,7 @@ def setup(_: argparse.Namespace) -> int:
 
 def test(*words: str) -> int:
     """Run the tests, a process of one thread on each core."""
-    options = ["-n", str(cpu_count()), "-m", "not slow and not browser"]
+    options = ["-n", str(cores()), "-m", "not slow and not browser"]
     if "--all" in words:
         options[-2:] = ["-m", ""]
     rest = [word for word in words if word != "--all"]

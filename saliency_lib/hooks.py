@@ -1,6 +1,7 @@
 """Looking at what a model does in a pass: hooks that go with their block, and copies that cost no memory."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from weakref import WeakKeyDictionary
@@ -53,7 +54,9 @@ def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Mod
     """A deep copy with other tensors ``instead`` of those with these ids; what a pass has left in it has no graph."""
     left = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
     without_graph = {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf}
-    made = copy.deepcopy(model, without_graph | (instead or {}))
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    empty = {id(value): type(value)() for value in attributes if type(value) in (dict, OrderedDict) and not value}
+    made = copy.deepcopy(model, empty | without_graph | (instead or {}))  # most are empty, and slow to copy
     _KNOWN[made] = known(model)
     return made
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from saliency_lib.hooks import device_of, hooked, known, leaves
+from saliency_lib.runtime.machine import free_memory
 
 PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
@@ -99,14 +99,6 @@ def _looked_at(model: nn.Module, image: Tensor) -> Facts:
         if (other - alone).abs().max() > limit:
             raise ValueError(f"{type(model).__name__} gives an image other logits {when}, also in eval mode; {cause}")
     return Facts(bytes_per_image, layout)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device now."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    return psutil.virtual_memory().available
 
 
 def fitting(model: nn.Module, images: Tensor) -> int:

@@ -16,7 +16,7 @@ DEVICE_SETTINGS = {
 # Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
 MAX_LR = {"convnet": 1e-2, "lenet": 3e-3, "cnn": 3e-3, "mlp": 3e-4, "vgg11": 3e-4, "vgg16": 3e-4, "vgg19": 3e-4}
 DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
-# What :func:`fastest` chooses is what won in tests/benchmarks/joint_training.csv, for batches of 128.
+# What :func:`fastest` chooses won in tests/benchmarks/joint_training.csv, for batches of 128, in bfloat16 too.
 TOGETHER = 8  # members that are trained side by side, where that pays
 WIDEST = {(True, True): 16, (True, False): 4, (False, True): 4, (False, False): 0}  # by (small pictures, pooling)
 

@@ -75,7 +75,7 @@ class _Windows:
         self.variance = self.unbiased * (self.pooled(maps * maps) - self.mean**2)
 
     def pooled(self, values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, self.win_size, stride=1)
+        return F.avg_pool2d(F.avg_pool2d(values, (self.win_size, 1), stride=1), (1, self.win_size), stride=1)
 
 
 def _ssim(a: _Windows, b: _Windows, data_range: float = 2.0) -> Tensor:

@@ -21,7 +21,7 @@ from saliency_lib.runtime import parallel
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import derive
 
-CHUNK_VALUES = 16_000_000  # of a map, all images of a chunk together
+CHUNK_VALUES = 2_000_000  # of a map, all images of a chunk together
 
 
 class Moments:
@@ -213,15 +213,15 @@ def measure(
     images, targets : Tensor
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
     chunk : int, optional
-        Default: as many as keep the moments of the jackknife's groups under about three gigabytes.
+        Default: as many as keep the moments of the jackknife's groups under about half a gigabyte.
     seed : int
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
     executor : str
         Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
     chunk, parts = chunk or max(1, CHUNK_VALUES // images[0].numel()), []
-    for start in progress(range(0, len(images), chunk), "measuring SNR"):
-        some = slice(start, start + chunk)
+    chunks = torch.arange(len(images)).tensor_split(math.ceil(len(images) / chunk))
+    for some in progress(chunks, "measuring SNR"):
         maps = _streamed(method, ensemble, images[some], targets[some], seed, batch_size, executor)
         parts.append(measure_maps(maps, len(ensemble)))
     return joined(parts)

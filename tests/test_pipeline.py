@@ -114,7 +114,7 @@ def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path,
     """One notebook at a time whose members train in two processes, and two that train the same members together."""
     for name in ("01_a", "02_b"):
         write(folder, name, TRAINED.format(name=name))
-    monkeypatch.setattr(pipeline, "cpu_count", lambda: 2)
+    monkeypatch.setattr(pipeline, "cores", lambda: 2)
     monkeypatch.delenv("SALIENCY_THREADS", raising=False)
     found = []
     for jobs in (1, 2):
@@ -127,7 +127,7 @@ def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path,
 
 
 def test_cores_are_shared_among_notebooks(monkeypatch):
-    monkeypatch.setattr(pipeline, "cpu_count", lambda: 8)
+    monkeypatch.setattr(pipeline, "cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("SALIENCY_THREADS", raising=False)
     monkeypatch.delenv("SALIENCY_PROCESSES", raising=False)
@@ -171,7 +171,7 @@ def test_a_failure_stops_and_shows_its_cell(folder, tmp_path):
 
 def test_several_at_a_time_end_whatever_becomes_of_one(folder, tmp_path, monkeypatch):
     """Without kernels, on more cores than notebooks, where each could start processes of its own."""
-    monkeypatch.setattr(pipeline, "cpu_count", lambda: 4)
+    monkeypatch.setattr(pipeline, "cores", lambda: 4)
     write(folder, "01_a", TRAINED.format(name="01_a"))
     write(folder, "02_b", "raise RuntimeError('on purpose')")
     results = run(tmp_path, jobs=2, kernel=False)

@@ -1,6 +1,7 @@
 """The training loop: repeatable, complete, honest about failure."""
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
@@ -216,9 +217,9 @@ STACKABLE = [
 JOINT = Path(__file__).parent / "benchmarks" / "joint_training.csv"
 
 
-def measured():
+def measured(device="cpu"):
     with JOINT.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row["device"] == "cpu" and row["executor"] == "processes"]
+        return [row for row in csv.DictReader(file) if row["device"] == device and row["executor"] == "processes"]
 
 
 @pytest.mark.parametrize("size", [8, 28])
@@ -232,6 +233,20 @@ def test_the_way_that_is_fixed_is_about_the_fastest_that_was_measured(size, dept
     here = [row for row in measured() if [row[k] for k in ("size", "depth", "pool", "width")] == cell]
     times = {(row["way"], row["layout"]): float(row["ms"]) for row in here}
     assert len(times) == 4 and times[way] <= 1.25 * min(times.values())
+
+
+def test_side_by_side_pays_by_a_fifth_in_bfloat16_too_wherever_it_is_chosen():
+    times, chosen = {}, 0
+    for row in measured("cpu-bf16"):
+        cell = (f"convnet-w{row['width']}-d{row['depth']}-{row['pool']}", int(row["size"]))
+        ways = times.setdefault(cell, {})
+        ways[row["way"]] = min(float(row["ms"]), ways.get(row["way"], math.inf))
+    assert len(times) == 90
+    for cell, ways in times.items():
+        if training.fastest(*cell, "cpu")["together"] > 1:
+            chosen += 1
+            assert ways["loop"] >= 1.2 * ways["stacked"], cell
+    assert chosen == 27
 
 
 def test_nothing_is_fixed_for_a_device_that_was_not_measured():

@@ -12,7 +12,7 @@ from saliency_lib.hooks import SIDES, bare, channels_of, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
 
-LARGE_FIRST = sorted(SIDES, key=lambda side: (side < 224, abs(side - 224)))  # small ones leave one resolution
+FIRST_LARGE = (224, 256, *sorted(SIDES))  # small ones leave one resolution; what takes neither of two takes one size
 POOLS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
     nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten,
@@ -57,7 +57,7 @@ def _inputs(model: nn.Module) -> Iterator[Tensor]:
     what is of a picture from what is of a window of it."""
     like = next(model.parameters(), torch.empty(0))
     for channels in channels_of(model):
-        for side in LARGE_FIRST:
+        for side in FIRST_LARGE:
             yield torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
 
 

@@ -8,14 +8,13 @@ import webbrowser
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
-from joblib import cpu_count
-
 from saliency_lib.book import pace, pipeline, results
 from saliency_lib.book.compare import compare
 from saliency_lib.book.course import write
 from saliency_lib.book.profiles import value_of
 from saliency_lib.book.seeds import OTHERS, keep
 from saliency_lib.book.site import build
+from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.progress import say
 from saliency_lib.runtime.store import IN_CHECKOUT, PROJECT, atomic, figures_root
 
@@ -86,7 +85,7 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
     done = pipeline.run(values, build, bar=sys.stderr.isatty(), announce=say, **options)
     seconds, busy = time.monotonic() - started, _processor_seconds() - before
     say(pipeline.table(done))
-    say(f"{seconds:.0f} s; the cores were busy for {busy / seconds / cpu_count():.0%} of it")
+    say(f"{seconds:.0f} s; the cores were busy for {busy / seconds / cores():.0%} of it")
     errors = [result.error for result in done if result.error]
     for error in errors:
         say(f"\n{error}")

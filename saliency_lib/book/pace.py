@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable
 
 import torch
-from joblib import cpu_count
 
 from saliency_lib.book import profiles
 from saliency_lib.data import ImageData
 from saliency_lib.models import build
 from saliency_lib.recipe import Recipe
+from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import fit
 
@@ -42,7 +42,7 @@ def images_a_second(n: int = 64 * 40) -> float:
 
 def expected(notebooks: Iterable[str]) -> float:
     """Minutes on all cores of this machine, if no network is trained yet."""
-    return minutes(notebooks) / cpu_count() * REFERENCE / images_a_second()
+    return minutes(notebooks) / cores() * REFERENCE / images_a_second()
 
 
 def left(seconds: float, ended: Iterable[str], running: Iterable[str], waiting: Iterable[str]) -> float:

@@ -15,10 +15,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from joblib import cpu_count
 
 from saliency_lib.book import pace, profiles, script
 from saliency_lib.runtime import code, parallel
+from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.store import PROJECT, SHARED, atomic, figures_root, locked
 from saliency_lib.runtime.workers import Inline, number_of
 
@@ -181,14 +181,14 @@ def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
     On a CPU as many as there are cores, each with one thread, and cores that are left train members; one at a time,
     with PyTorch's own threads, where they share a GPU.
     """
-    gpu, cores = torch.cuda.is_available(), cpu_count()
+    gpu, usable = torch.cuda.is_available(), cores()
     threads = number_of("SALIENCY_THREADS") or 0
-    jobs = min(count, jobs or (1 if gpu else max(1, cores // (threads or 1))))
+    jobs = min(count, jobs or (1 if gpu else max(1, usable // (threads or 1))))
     threads = threads or (max(1, torch.get_num_threads() // jobs) if gpu else 1)
     return jobs, {
         "SALIENCY_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
-        "SALIENCY_PROCESSES": str(number_of("SALIENCY_PROCESSES") or max(1, cores // (jobs * threads))),
+        "SALIENCY_PROCESSES": str(number_of("SALIENCY_PROCESSES") or max(1, usable // (jobs * threads))),
         "SALIENCY_QUIET": "1",  # no progress bars in executed notebooks
     }
 

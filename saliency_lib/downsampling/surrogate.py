@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from saliency_lib.downsampling.remedies import touched
 from saliency_lib.hooks import device_of, hooked
+from saliency_lib.recipe import device_settings
 from saliency_lib.runtime.seeds import derive, seeded
 
 
@@ -97,7 +98,8 @@ class BilinearSurrogate(nn.Module):
         """Teach every path the output of its original on the original network's activations; the rest stays as it is.
 
         Section 4.1.2: Adam, L1 loss, 10 epochs, batches of 64 for ImageNet; images (n, c, h, w) of the training data,
-        normalised, without labels. Can be called again to go on. Gives the surrogate itself.
+        normalised, without labels. Can be called again to go on. Gives the surrogate itself. In the precision in which
+        networks are trained on its device (:func:`saliency_lib.recipe.device_settings`).
         """
         if images.ndim != 4 or not len(images) or epochs < 1 or batch_size < 1:
             raise ValueError(
@@ -108,7 +110,8 @@ class BilinearSurrogate(nn.Module):
             raise ValueError("the images hold values that are not finite; look at how they were normalised")
         paths = self.paths
         weights = [p for path in paths.values() for conv in (path.before, path.after) for p in conv.parameters()]
-        optimizer = torch.optim.Adam(weights, lr=lr)
+        optimizer, device = torch.optim.Adam(weights, lr=lr), device_of(self, images).type
+        half = device in ("cpu", "cuda") and device_settings(device)["bfloat16"]
         self.eval()
         try:
             for path in paths.values():
@@ -119,9 +122,12 @@ class BilinearSurrogate(nn.Module):
                 done = len(next(iter(self.losses.values())))
                 generator, sums = torch.Generator().manual_seed(derive(seed, done + 1)), dict.fromkeys(paths, 0.0)
                 for rows in torch.randperm(len(images), generator=generator).split(batch_size):
-                    pairs = self._pairs(images[rows])
                     with torch.enable_grad():
-                        losses = {name: F.l1_loss(paths[name].smooth(x), y) for name, (x, y) in pairs.items()}
+                        with torch.autocast(device, torch.bfloat16, enabled=half):
+                            pairs = self._pairs(images[rows]).items()
+                            losses = {
+                                name: F.l1_loss(paths[name].smooth(x).float(), y.float()) for name, (x, y) in pairs
+                            }
                         optimizer.zero_grad(set_to_none=True)
                         torch.stack(list(losses.values())).sum().backward()
                     optimizer.step()

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
-from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
+
+from saliency_lib.runtime.machine import cores
 
 CONNECT_SECONDS, WORKER_SECONDS = 10, 300  # how long a scheduler may take to answer, and to have a first worker
 
@@ -82,8 +83,8 @@ def number_of(setting: str) -> int | None:
 
 
 def processes() -> int:
-    """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core that this process may use."""
-    return number_of("SALIENCY_PROCESSES") or cpu_count()
+    """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core worth using."""
+    return number_of("SALIENCY_PROCESSES") or cores()
 
 
 class Processes(Executor):

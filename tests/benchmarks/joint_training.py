@@ -9,8 +9,11 @@ in processes once more, as ``cpu-bf16``.
 
 import csv
 import itertools
+import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -68,7 +71,7 @@ def by_vmap(members: list, train: ImageData, recipe: Recipe) -> None:
         schedule.step()
 
 
-def train_once(way: str, layout: str, device: str, steps: int, cell: tuple, _=None) -> None:
+def train_once(way: str, layout: str, device: str, steps: int, cell: tuple) -> None:
     """All members, one epoch of ``steps`` batches."""
     train, members = pictures(cell[0], steps), networks(*cell)
     device, _, half = device.partition("-")
@@ -84,17 +87,17 @@ def train_once(way: str, layout: str, device: str, steps: int, cell: tuple, _=No
             training.fit(member, train, recipe, seed)
 
 
-def milliseconds(way: str, layout: str, executor: str, device: str, cell: tuple) -> float:
-    """Per network and step, the fastest of three, or up to the first over 5 s; processes are all equally busy."""
-    copies, steps, times = (torch.get_num_threads() if executor == "processes" else 1), 2, []
+def milliseconds(way: str, layout: str, device: str, cell: tuple) -> float:
+    """Per network and step in this process, the fastest of three, or up to the first over 5 s."""
+    steps, times = 2, []
     while len(times) < 3:
-        task, started = partial(train_once, way, layout, device, steps, cell), time.perf_counter()
-        list(parallel.run(task, range(copies), executor))
+        started = time.perf_counter()
+        train_once(way, layout, device, steps, cell)
         seconds = time.perf_counter() - started
         if seconds < 0.15 and steps < 32:
             steps *= 2  # too short to tell
             continue
-        times.append(1000 * seconds / (copies * MEMBERS * steps))
+        times.append(1000 * seconds / (MEMBERS * steps))
         if seconds > 5:
             break
     return min(times)
@@ -107,12 +110,22 @@ if __name__ == "__main__":
     known = list(csv.DictReader(TABLE.open())) if TABLE.exists() else []
     names = ("device", "size", "depth", "pool", "width", "way", "layout", "executor")
     done = {tuple(row[name] for name in names) for row in known}
-    with TABLE.open("a", newline="") as file:
+    cores, spawn = torch.get_num_threads(), get_context("spawn")
+    with (
+        TABLE.open("a", newline="") as file,
+        ProcessPoolExecutor(cores, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
         out = csv.writer(file)
         if not known:
             out.writerow([*names, "ms"])
         for cell, way in itertools.product(CELLS, ways):
             key = (device, *map(str, cell), *way)
-            if key not in done:
-                out.writerow([*key, f"{milliseconds(*way, device, cell):.3g}"])
-                file.flush()
+            if key in done:
+                continue
+            task = partial(milliseconds, *way[:2], device, cell)
+            if way[2] == "serial":
+                ms = task()
+            else:  # one on each core at a time, each with the work of all members
+                ms = statistics.mean(future.result() for future in [pool.submit(task) for _ in range(cores)]) / cores
+            out.writerow([*key, f"{ms:.3g}"])
+            file.flush()
