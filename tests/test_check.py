@@ -34,7 +34,7 @@ def compared(tmp_path, change):
     for name, content in (("old", BASE), ("new", new)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "02_x.json").write_text(json.dumps(content))
-    return compare(tmp_path / "old", tmp_path / "new")
+    return compare([(tmp_path / "old", tmp_path / "new")])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_verdicts_that_changed_are_listed_apart(tmp_path, verdict, passes):
 def test_a_new_figure_is_reported(tmp_path):
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "02_x.json").write_text(json.dumps(BASE))
-    assert compare(tmp_path, tmp_path / "new").figures == ["02_x: no committed numbers to compare with"]
+    assert compare([(tmp_path, tmp_path / "new")]).figures == ["02_x: no committed numbers to compare with"]
 
 
 def test_an_estimate_is_one_number():
@@ -94,7 +94,7 @@ def test_chance_alone_moves_nothing_in_nineteen_of_twenty_runs(tmp_path):
             numbers = {str(k): student(rng.normal(size=8)) for k in range(100)}
             content = {"numbers": as_json(numbers), "verdicts": []}
             (folder / "02_x.json").write_text(json.dumps(content))
-        failed += not compare(tmp_path / f"{run}" / "old", tmp_path / f"{run}" / "new").passes
+        failed += not compare([(tmp_path / f"{run}" / "old", tmp_path / f"{run}" / "new")]).passes
     assert failed <= stats.binom.ppf(0.999, 60, 0.05)
 
 
@@ -130,9 +130,9 @@ def test_a_fault_in_all_numbers_of_a_method_is_found(tmp_path, change):
             count += here
         if count > 3:
             tried += 1
-            assert not compare(QUICK, folder).passes, method
+            assert not compare([(QUICK, folder)]).passes, method
     assert tried > 10
-    assert compare(QUICK, QUICK).passes
+    assert compare([(QUICK, QUICK)]).passes
 
 
 def test_keys_are_renamed_part_by_part_and_values_stay():

@@ -200,12 +200,12 @@ def of_json(q):
     return Quantity(q["name"], e, least, most, q["unit"], q["reading"])
 
 
-@pytest.mark.parametrize("folder", [QUICK, PAPERS_DATA], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [QUICK, *PAPERS_DATA], ids=lambda folder: folder.name)
 def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
     for claim, verdict in claims.verdicts(folder).items():
         if not verdict["quantities"]:
             assert verdict["verdict"] in (NOT_TESTABLE, TO_RUN) and verdict["remark"], claim
-            assert folder == PAPERS_DATA or claims.all_claims()[claim]["quick"] != "yes"
+            assert folder in PAPERS_DATA or claims.all_claims()[claim]["quick"] != "yes"
             continue
         again = judged(claim, [of_json(q) for q in verdict["quantities"]])
         assert (verdict["verdict"], verdict.get("second reading")) == (again["verdict"], again.get("second reading"))
@@ -219,14 +219,14 @@ def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
                     assert (float(written) if written else None) == used, claim
 
 
-@pytest.mark.parametrize("folder", [QUICK, PAPERS_DATA], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [QUICK, *PAPERS_DATA], ids=lambda folder: folder.name)
 def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder):
     pngs, texts = ({p.stem for p in folder.glob(f"*.{kind}")} for kind in ("png", "json"))
-    assert pngs == texts and len(pngs) >= 11
+    assert pngs == texts and pngs
     for name in texts:
         content = json.loads((folder / f"{name}.json").read_text())
         assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
-        assert content["provenance"]["profile"] == folder.name and content["provenance"]["notebook"][:2] == name[:2]
+        assert content["provenance"]["profile"] in (folder.name, "paper") and content["provenance"]["notebook"][:2] == name[:2]
         assert content["provenance"]["versions"]["torch"]
 
 

@@ -34,11 +34,11 @@ def changes(words: list[str]) -> dict:
 
 def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks; the site follows where they are all of a profile's, as they are."""
-    if not (profile := _executed(arguments, PROJECT / "build")):
+    if not (folders := _executed(arguments, PROJECT / "build")):
         return 1
-    figures = figures_root() / profile
-    say(f"figures and numbers: {figures}")
-    if arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT:
+    figures = figures_root() / folders[0]
+    say(f"figures and numbers: {', '.join(str(figures_root() / folder) for folder in folders)}")
+    if len(folders) > 1 or arguments.only or arguments.set or arguments.no_kernel or not IN_CHECKOUT:
         return 0
     for paper, sentence in zip(results.PAPERS.values(), results.sentences(figures)):
         say(f"\n{paper}. {sentence}")
@@ -51,9 +51,9 @@ def check(arguments: argparse.Namespace) -> int:
         raise ValueError("check compares with the committed figures, so it takes no --set")
     fresh = PROJECT / "build" / "check"  # with results of its own, so that nothing is compared with itself
     os.environ |= {"SALIENCY_FIGURES": str(fresh), "SALIENCY_RESULTS": str(fresh / "results")}
-    if not _executed(arguments, fresh / "notebooks"):
+    if not (folders := _executed(arguments, fresh / "notebooks")):
         return 1
-    found = compare(PROJECT / "figures" / arguments.profile, fresh / arguments.profile)
+    found = compare([(PROJECT / "figures" / folder, fresh / folder) for folder in folders])
     say("\n".join([*found.figures, *found.verdicts, str(found)]))
     with atomic(fresh / "summary.md") as temporary:
         temporary.write_text(found.markdown(), encoding="utf-8")
@@ -67,14 +67,14 @@ def seeds(arguments: argparse.Namespace) -> int:
         work = PROJECT / "build" / "seeds" / str(seed)
         os.environ["SALIENCY_FIGURES"] = str(work)
         arguments.set = [f"seed={seed}"]
-        if not (folder := _executed(arguments, work / "notebooks")):
+        if not (folders := _executed(arguments, work / "notebooks")):
             return 1
-        say(f"seed {seed}: numbers of {keep(work / folder, committed, seed)} figures kept")
+        say(f"seed {seed}: numbers of {keep(work / folders[0], committed, seed)} figures kept")
     return 0
 
 
-def _executed(arguments: argparse.Namespace, build: Path) -> str:
-    """Execute notebooks and say what became of them; the folder of their figures, or nothing if one failed."""
+def _executed(arguments: argparse.Namespace, build: Path) -> list[str]:
+    """Execute notebooks and say what became of them; the folders of their figures, or none if one failed."""
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, not {arguments.jobs}")
     chosen = pipeline.select(arguments.only)
@@ -89,7 +89,7 @@ def _executed(arguments: argparse.Namespace, build: Path) -> str:
     errors = [result.error for result in done if result.error]
     for error in errors:
         say(f"\n{error}")
-    return "" if errors else values[chosen[0]]["profile"]
+    return [] if errors else list(dict.fromkeys(own["profile"] for own in values.values()))
 
 
 def _say_how_long(values: dict[str, dict], build: Path, arguments: argparse.Namespace) -> None:

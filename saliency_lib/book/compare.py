@@ -8,7 +8,7 @@ moved if its difference is beyond what the intervals of both allow (Welch's t te
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,15 +91,16 @@ def same(old, new) -> bool:
     return old == new
 
 
-def compare(committed: Path, regenerated: Path) -> Comparison:
-    """What moved, appeared or went in ``regenerated`` against ``committed``, folders of figures' JSON."""
+def compare(folders: Iterable[tuple[Path, Path]]) -> Comparison:
+    """What moved, appeared or went in regenerated against committed folders of figures' JSON, ``(committed,
+    regenerated)`` for each data set and network."""
     pairs, lines = {}, []
-    for path in sorted(regenerated.glob("*.json")):
-        if (committed / path.name).exists():
-            both = (at / path.name for at in (committed, regenerated))
-            pairs[path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in both]
-        else:
-            lines.append(f"{path.stem}: no committed numbers to compare with")
+    for committed, regenerated in folders:
+        for path in sorted(regenerated.glob("*.json")):
+            if (old := committed / path.name).exists():
+                pairs[path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in (old, path)]
+            else:
+                lines.append(f"{path.stem}: no committed numbers to compare with")
     leaves = {name: [flatten(each["numbers"]) for each in both] for name, both in pairs.items()}
     counts = Counter(kind(old[name]) for old, new in leaves.values() for name in old.keys() & new.keys())
     limit = 0.05 / max(counts["estimates"], 1)

@@ -7,7 +7,7 @@ A part of a text ends with a comment that names what it quotes, a line each, in 
     percent of 01_accuracy_spread: accuracy
     -->
 
-A figure of another folder than the usual one stands with it, ``paper/02_controls``.
+A figure of another folder than the usual one stands with it, ``cifar10-resnet18/02_controls``.
 """
 
 import json

@@ -6,13 +6,14 @@ README.md, RESULTS.md and pages of the site have parts that are made here. They 
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from saliency_lib.book import claims, lines, profiles, quotes, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
-QUICK, PAPERS_DATA = (PROJECT / "figures" / name for name in ("quick", "paper"))
+QUICK = PROJECT / "figures" / "quick"
+PAPERS_DATA = sorted((PROJECT / "figures").glob("*-*"))  # a folder for each data set and network
 TEXTS = (*sorted((PROJECT / "notebooks").glob("*.ipynb")), PROJECT / "docs" / "teaching.md")  # that quote numbers
 PAGES = (*TEXTS, PROJECT / "README.md", PROJECT / "RESULTS.md")
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
@@ -74,9 +75,10 @@ def sentences(folder: Path = QUICK) -> list[str]:
 
 def found(folder: Path = QUICK) -> str:
     """A line for each paper: what came out, and how many claims agree, differ and so on, here and on its own data."""
-    here, theirs, rows = judged(folder), claims.verdicts(PAPERS_DATA), []
+    here, rows = judged(folder).values(), []
+    theirs = [verdict for data in PAPERS_DATA for verdict in claims.verdicts(data).values()]
     for (letter, paper), sentence in zip(PAPERS.items(), sentences(folder)):
-        of_paper = ([v for name, v in judged.items() if name[0] == letter] for judged in (here, theirs))
+        of_paper = ([v for v in verdicts if v["claim"][0] == letter] for verdicts in (here, theirs))
         ours, own = (lines.counts(some, "<br>") for some in of_paper)
         rows.append([f"**{paper}**", sentence, ours, own or "not run"])
     return _table(["paper", f"found at `{folder.name}`, with 95 % intervals", "its claims", "on its own data"], rows)
@@ -84,7 +86,7 @@ def found(folder: Path = QUICK) -> str:
 
 def verdicts(folder: Path = QUICK) -> str:
     """A table for each paper: claim, the paper's number, ours with intervals, verdict."""
-    here = claims.verdicts(folder) if folder == PAPERS_DATA else judged(folder)
+    here = claims.verdicts(folder) if folder in PAPERS_DATA else judged(folder)
     parts, of_seeds = [], seeds.verdicts(folder)
     for letter, paper in PAPERS.items():
         if rows := [lines.row(folder, v, of_seeds.get(claim, [])) for claim, v in here.items() if claim[0] == letter]:
@@ -105,19 +107,25 @@ def runs(folder: Path) -> dict[str, dict]:
     return {each["notebook"]: each for each in sorted(made, key=lambda each: (each["notebook"], each["seconds"]))}
 
 
-def overview(folder: Path = PAPERS_DATA, usual: Path = QUICK) -> str:
+def of_each(part: Callable[[Path], str]) -> str:
+    """A part for each data set and network that a paper has."""
+    return "\n\n".join(f"### `{folder.name}`\n\n{part(folder)}" for folder in PAPERS_DATA)
+
+
+def overview(folders: Sequence[Path] = PAPERS_DATA, usual: Path = QUICK) -> str:
     """What was run on the papers' data: parameters that are not those of ``usual``, where, how long; what was not."""
     own, rows = runs(usual), []
-    for name, run in runs(folder).items():
+    for folder, (name, run) in ((folder, made) for folder in folders for made in runs(folder).items()):
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
         data = {read.rpartition(" ")[0]: facts["source"] for read, facts in run["data"].items()}
         sizes = lines.plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
         threads = f"{run['threads']} thread{'s' * (run['threads'] > 1)}"
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
-        rows.append([name[:2], "<br>".join(f"{d} ({data[d]})" for d in sorted(data)), sizes, where])
-    reached = claims.verdicts(folder)
+        read = "<br>".join(f"{d} ({data[d]})" for d in sorted(data))
+        rows.append([f"`{folder.name}`", name[:2], read, sizes, where])
+    reached = {claim for folder in folders for claim in claims.verdicts(folder)}
     missing = ", ".join(claim for claim in claims.all_claims() if claim not in reached)
-    table = _table(["notebook", "data", "parameters", "where"], rows)
+    table = _table(["run", "notebook", "data", "parameters", "where"], rows)
     return f"{table}\n\n**Claims without a verdict there**: {missing or 'none'}."
 
 
@@ -152,8 +160,8 @@ PARTS = {
     "gallery": gallery,
     "deviations": deviations,
     "overview": lambda _: overview(),
-    "verdicts on the papers' data": lambda _: verdicts(PAPERS_DATA),
-    "gallery on the papers' data": lambda _: gallery(PAPERS_DATA),
+    "verdicts on the papers' data": lambda _: of_each(lambda folder: verdicts(folder).replace("### ", "#### ")),
+    "gallery on the papers' data": lambda _: of_each(gallery),
 }
 
 

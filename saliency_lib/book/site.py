@@ -114,7 +114,7 @@ def stage(source: Path, executed: Path, figures: Path, *, solutions: bool) -> No
     """Fill the folder that Sphinx reads: pages with the numbers of ``figures``, pictures, notebooks for readers."""
     shutil.copytree(DOCS, source)
     shutil.copy(PROJECT / "CITATION.cff", source)
-    for folder in {figures, results.PAPERS_DATA}:
+    for folder in {figures, *results.PAPERS_DATA}:
         shutil.copytree(folder, source / "figures" / folder.name, ignore=shutil.ignore_patterns("*.json", ".*"))
     for name, page in PAGES.items():
         shutil.copy(PROJECT / name, source / page)
