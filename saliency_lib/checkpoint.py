@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from saliency_lib.runtime import deadline
 from saliency_lib.runtime.store import atomic
 
 EVERY = 300.0  # seconds between two copies, so that short trainings write none
@@ -57,8 +58,16 @@ class Checkpoint:
         return state["epoch"]
 
     def save(self, epoch: int) -> None:
-        """Keep the state after an epoch, if the last was kept long ago; a full disk stops no training."""
-        if not self.path or time.monotonic() - self.last < EVERY:
+        """Keep the state after an epoch, if the last was kept long ago; a full disk stops no training.
+
+        Once the budget of the run is spent it is kept, and :class:`~saliency_lib.runtime.deadline.OutOfTime` raised.
+        """
+        if deadline.passed() or time.monotonic() - self.last >= EVERY:
+            self._write(epoch)
+        deadline.check()
+
+    def _write(self, epoch: int) -> None:
+        if not self.path:
             return
         state = {
             "epoch": epoch,

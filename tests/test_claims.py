@@ -226,8 +226,9 @@ def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder
     for name in texts:
         content = json.loads((folder / f"{name}.json").read_text())
         assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
-        assert content["provenance"]["profile"] in (folder.name, "paper") and content["provenance"]["notebook"][:2] == name[:2]
-        assert content["provenance"]["versions"]["torch"]
+        made = content["provenance"]
+        assert made["profile"] in (folder.name, "paper") and made["notebook"][:2] == name[:2]
+        assert made["versions"]["torch"]
 
 
 def test_a_claim_that_cannot_be_tested_says_why():

@@ -158,7 +158,14 @@ def test_clean_removes_what_can_be_made_again_and_nothing_else(tmp_path, monkeyp
     monkeypatch.setenv("SALIENCY_STORE", str(tmp_path / "data"))
     monkeypatch.delenv("SALIENCY_RESULTS", raising=False)
     made = ["build/x", "figures/smoke/x", "figures/custom/x", "data/results/x"]
-    kept = ["figures/quick/x", "figures/cifar10-resnet18/x", "data/ensembles/x", "data/MNIST/raw/x", "data/published/x", "mine"]
+    kept = [
+        "figures/quick/x",
+        "figures/mnist-cnn/x",
+        "data/ensembles/x",
+        "data/MNIST/raw/x",
+        "data/published/x",
+        "mine",
+    ]
     for name in made + kept:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")

@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
-from saliency_lib.book import pace, pipeline, results
+from saliency_lib.book import pace, pipeline, plan, results
 from saliency_lib.book.compare import compare
 from saliency_lib.book.course import write
 from saliency_lib.book.profiles import value_of
@@ -33,7 +33,10 @@ def changes(words: list[str]) -> dict:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Execute notebooks; the site follows where they are all of a profile's, as they are."""
+    """Execute notebooks; the site follows where they are all of a profile's, as they are. With a budget, rows alone."""
+    if arguments.budget:
+        say("\n".join(plan.run(arguments.budget, changes(arguments.set), arguments.only or (), say)))
+        return 0
     if not (folders := _executed(arguments, PROJECT / "build")):
         return 1
     figures = figures_root() / folders[0]

@@ -83,8 +83,7 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
         parallel.check(executor)
         for notebook in chosen:
             given[notebook] |= {"executor": executor} if "executor" in own[notebook] else {}
-    loaded = profiles.load(profile, given)
-    return {name: loaded[name] for name in chosen}
+    return {name: values for name, values in profiles.load(profile, given).items() if name in chosen}
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:
@@ -161,6 +160,12 @@ def _figures(notebook: str, parameters: dict) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
+def _first_figure(values: dict[str, dict], since: int) -> Path | None:
+    """The first figure that notebooks have made since a moment, in nanoseconds."""
+    made = {path: at for name, own in values.items() for path, (_, at) in _figures(name, own).items() if at >= since}
+    return min(made, key=lambda path: made[path]).with_suffix(".png") if made else None
+
+
 def _swept(before: dict[Path, tuple[int, int]], after: dict[Path, tuple[int, int]]) -> list[str]:
     """Names of the figures that were made; those that an earlier version of the notebook made are removed."""
     for path in before:
@@ -217,7 +222,7 @@ def run(
         settings["SALIENCY_PROCESSES"] = "1"
     os.environ |= settings  # which processes and kernels inherit
     running: dict[Future, str] = {}
-    started, done = time.monotonic(), set(results)
+    started, began, done, first = time.monotonic(), time.time_ns(), set(results), None
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
             failed = any(result.error for result in results.values())
@@ -228,14 +233,14 @@ def run(
                 running[pool.submit(task)] = name
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in wait(running, timeout=5, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)
                 result = results[name] = _outcome(name, future)
                 announce(f"{result.notebook}: {result.status}, {result.seconds:.0f} s")
-                if len(ended := results.keys() - done) == 1 and result.figures:
-                    announce(f"the first figures: {figures_root() / values[name]['profile'] / result.figures[0]}.png")
-                if left := pace.left(time.monotonic() - started, ended, running.values(), waiting):
+                if left := pace.left(time.monotonic() - started, results.keys() - done, running.values(), waiting):
                     announce(f"{len(running) + len(waiting)} to go, some {max(1, round(left))} min")
+            if not first and (first := _first_figure(values, began)):
+                announce(f"the first figure: {first}")
     return [results.get(name, Result(name, "not reached")) for name in values]
 
 

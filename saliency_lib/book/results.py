@@ -115,7 +115,7 @@ def of_each(part: Callable[[Path], str]) -> str:
 def overview(folders: Sequence[Path] = PAPERS_DATA, usual: Path = QUICK) -> str:
     """What was run on the papers' data: parameters that are not those of ``usual``, where, how long; what was not."""
     own, rows = runs(usual), []
-    for folder, (name, run) in ((folder, made) for folder in folders for made in runs(folder).items()):
+    for folder, name, run in ((at, name, run) for at in folders for name, run in runs(at).items()):
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
         data = {read.rpartition(" ")[0]: facts["source"] for read, facts in run["data"].items()}
         sizes = lines.plain(", ".join(f"{k}={v}" for k, v in changed.items() if not k.endswith(DATA)))
@@ -123,7 +123,7 @@ def overview(folders: Sequence[Path] = PAPERS_DATA, usual: Path = QUICK) -> str:
         where = f"{run['device']}, {threads}, torch {run['versions']['torch']}; {run['seconds']:.0f} s"
         read = "<br>".join(f"{d} ({data[d]})" for d in sorted(data))
         rows.append([f"`{folder.name}`", name[:2], read, sizes, where])
-    reached = {claim for folder in folders for claim in claims.verdicts(folder)}
+    reached = {claim for at in folders for claim in claims.verdicts(at)}
     missing = ", ".join(claim for claim in claims.all_claims() if claim not in reached)
     table = _table(["run", "notebook", "data", "parameters", "where"], rows)
     return f"{table}\n\n**Claims without a verdict there**: {missing or 'none'}."

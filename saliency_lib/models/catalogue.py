@@ -12,6 +12,7 @@ from saliency_lib.models.blocks import ACTIVATIONS, NORMS
 # Each is called with the numbers of classes and channels, the size of the pictures, a norm and an activation.
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     **{name: partial(resnets.torchvision_resnet, name) for name in resnets.LAYERS},
+    "resnet18_small_stem": resnets.resnet18_small_stem,
     "resnet_small": resnets.ResNetSmall,
     "resnet9": resnets.ResNet9,
     **{name: partial(convnets.vgg, name) for name in ("vgg11", "vgg16", "vgg19")},

@@ -53,6 +53,15 @@ def torchvision_resnet(name: str, num_classes: int, channels: int, size: int, no
     return model
 
 
+def resnet18_small_stem(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
+    """resnet18 for pictures of 32 pixels: its first convolution is 3x3 without a stride, and no pooling follows."""
+    model = torchvision_resnet("resnet18", num_classes, channels, 4 * size, norm, activation)  # whose maps are as large
+    model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model
+
+
 class ResNetSmall(nn.Module):
     """A residual network for 32-pixel pictures, 0.3 million parameters.
 

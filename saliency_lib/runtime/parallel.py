@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from contextlib import suppress
 from typing import Any
 
-from saliency_lib.runtime import workers
+from saliency_lib.runtime import deadline, workers
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.store import Entry
 
@@ -125,6 +125,7 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
                 following = iter(lambda: again.pop() if again else next(fresh, None), None)
                 starting = itertools.islice(following, max(0, pool.size() - len(running)))
             for attempt in starting:
+                deadline.check()
                 running[pool.submit(task, attempt[1])] = attempt
             if not running:
                 break
@@ -133,6 +134,8 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
                 k, item, failed = running.pop(future)
                 if (error := _error(future, executor)) is None:
                     yield k, item, future.result()
+                elif isinstance(error, deadline.OutOfTime):
+                    raise error
                 elif _died(error) and not alone:  # which of several killed it will be seen
                     suspects.append((k, item, failed))
                 elif failed + 1 == TRIES:

@@ -1,0 +1,174 @@
+"""Rows of the papers' tables, the most telling first, for a machine that is lent by the minute.
+
+``./run_all.sh --profile paper --budget 540`` goes on where the last call stopped: trained networks and rows that were
+measured are kept. A row is the signal-to-noise ratio of one method over one ensemble; it stands in ``rows.csv`` of the
+figures of its data set and network as soon as it is there. It takes neither Jupyter nor captum.
+"""
+
+import csv
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from saliency_lib import attribution, ensembles, snr
+from saliency_lib.book import pipeline, profiles, script
+from saliency_lib.book.rows import corrected
+from saliency_lib.data.registry import READ
+from saliency_lib.estimates import student
+from saliency_lib.runtime import deadline
+from saliency_lib.runtime.store import atomic, figures_root, locked
+
+SAMPLED = 100  # images for methods of many passes
+TABLE_1 = {  # of Woerl et al. 2023: method, options, images (None for all)
+    "input_gradient": ({}, None),
+    "gradcam top": ({"layer": "top"}, None),
+    "gradcam mid": ({"layer": "mid"}, None),
+    "deeplift": ({}, None),
+    "integrated_gradients": ({"n_steps": 50}, 4 * SAMPLED),
+    "smoothgrad_ig": ({"n_samples": 10, "n_steps": 20}, SAMPLED),
+    "lime": ({"n_samples": 1000}, SAMPLED),
+}  # SHAP's rows need references from training images, as notebook 03 has them
+THREE = {name: TABLE_1[name] for name in ("input_gradient", "gradcam top", "gradcam mid")}
+GRADIENT = {"input_gradient": ({}, 1000)}
+WHOLE = ("06_noisegrad", "08_checkerboard_smoothing")  # after all rows: Bykov et al., Tab. 2; Herdt et al., all tables
+SNAPSHOTS = (1, 2, 4, 8, 15)  # epochs of the arms on CIFAR-10, beside the last
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows of one ensemble: the notebook that is about them, the folder of their figures, and what they are."""
+
+    notebook: str
+    folder: str
+    arm: str
+    fields: Mapping
+    rows: Mapping[str, tuple[dict, int | None]] = field(default_factory=lambda: TABLE_1)
+    epochs: tuple[int, ...] = ()  # before the last, after which it is measured as well
+
+
+def plan() -> Iterator[Step]:
+    """All steps with rows, in the order in which a GPU's minutes are best spent."""
+    imagenette = profiles.ensembles("paper")["main"] | {"model": "resnet18"}
+    cifar = imagenette | {"dataset": "cifar10", "size": None}
+    for n in (4, 8, 30):
+        yield Step("03", "imagenette-resnet18", "", imagenette | {"n_members": n})
+    arms = {
+        "A, no augmentation": {"augment": "none"},
+        "B, augmentation": {},
+        "C, stem of 3x3": {"augment": "none", "model": "resnet18_small_stem"},
+        "D, 128 pixels": {"augment": "none", "size": 128},
+    }
+    for arm, own in arms.items():
+        fields = cifar | {"epochs": 30, "n_members": 8} | own
+        yield Step("03", "cifar10-resnet18", arm, fields, THREE, SNAPSHOTS)
+    for model in ({"model": "vgg19", "activation": "softplus"}, {"model": "resnet101"}):
+        for fields in (imagenette, cifar):
+            fields = fields | model | {"n_members": 10}
+            yield Step("03", f"{fields['dataset']}-{fields['model']}", "", fields)
+    fashion = imagenette | {"dataset": "fashion_mnist", "size": None, "augment": "none", "epochs": 15, "n_members": 20}
+    for depth in (1, 2, 3, 4):
+        for width in (4, 8, 16, 32, 64, 128):
+            for pool, activation in ((p, a) for p in ("none", "max") for a in ("relu", "none")):
+                model = {"model": f"convnet-w{width}-d{depth}-{pool}", "activation": activation}
+                yield Step("04", "fashion_mnist-convnet", "", fashion | model, GRADIENT)
+
+
+def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Measure what is missing until the budget is spent; a line each for what there is now.
+
+    Parameters
+    ----------
+    changes : dict
+        Fields of all ensembles that are not the plan's, and ``n_eval``, images at the most; their rows go to
+        ``figures/custom``.
+    only : sequence of str
+        Numbers of notebooks, of whose steps alone; all of them by default.
+
+    Raises
+    ------
+    ValueError
+        For a change that no ensemble has.
+    """
+    deadline.begin(seconds)
+    chosen, made = {word[:2].zfill(2) for word in only}, 0
+    try:
+        for step in (step for step in plan() if not only or step.notebook in chosen):
+            for line in _rows(step, changes):
+                made += 1
+                say(line)
+        for name in WHOLE if not changes else ():
+            if not only or name[:2] in chosen:
+                script.run(name, pipeline.settings("paper", [name], {})[name])
+    except deadline.OutOfTime:
+        return [f"the budget of {seconds:.0f} s is spent, with {made} new rows; call again to go on"]
+    return [f"all is measured, {made} rows of it now"]
+
+
+def _rows(step: Step, changes: Mapping) -> Iterator[str]:
+    """Measure the rows of a step that are missing, and keep each; what it says."""
+    changes = dict(changes)
+    most = changes.pop("n_eval", None)
+    spec = profiles.spec(step.arm or step.folder, dict(step.fields) | {"snapshots": 0} | changes)
+    epochs = [epoch for epoch in step.epochs if epoch < spec.recipe.epochs]
+    spec = replace(spec, snapshots=tuple(epochs))
+    table = figures_root() / ("custom" if changes else step.folder) / "rows.csv"
+    for row, epoch in ((row, epoch) for epoch in (spec.recipe.epochs, *epochs) for row in step.rows):
+        options, n = step.rows[row]
+        n = min(filter(None, (n, most)), default=None)
+        known = {"network": spec.key, "arm": step.arm, "members": spec.n_members, "epoch": epoch, "method": row,
+                 "options": str(options), "asked for": n or "all"}  # fmt: skip
+        if any(all(old[name] == str(value) for name, value in known.items()) for old in read(table)):
+            continue
+        ensemble = ensembles.get(spec, "processes")
+        found = known | _measured(ensemble, row, options, n, epoch)
+        append(table, found)
+        yield f"{step.folder} {step.arm} {row}, {spec.n_members} networks, epoch {epoch}: SNR {found['snr']}"
+
+
+def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | None, epoch: int) -> dict:
+    """What a row says of an ensemble, with where it comes from."""
+    spec, started = ensemble.spec, time.monotonic()
+    val = ensembles.splits(spec)[1]
+    val = (val if n is None else val.take(min(n, len(val)))).to(spec.recipe.device)
+    last = epoch == spec.recipe.epochs
+    nets = ensemble if last else [ensemble.snapshot(k, epoch) for k in range(len(ensemble))]
+    method = partial(attribution.METHODS[row.split()[0]].function, **options)
+    measured = snr.measure(method, nets, val.inputs(), val.labels, executor="processes")
+    plugin, less_noise = measured.plugin(), corrected(measured)
+    history = [record["history"] for record in ensemble.records]
+    right = student([each["train_accuracy"][epoch - 1] for each in history])
+    return {
+        "images": len(val),
+        "snr": f"{plugin.value:.4f}", "low": f"{plugin.low:.4f}", "high": f"{plugin.high:.4f}",
+        "corrected": f"{less_noise.value:.4f}",
+        "accuracy": f"{student([each['val_accuracy'][epoch - 1] for each in history]).value:.4f}",
+        "training accuracy": f"{right.value:.4f}",
+        "bfloat16": spec.recipe.bfloat16,
+        "seconds": round(time.monotonic() - started, 1),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
+        "torch": torch.__version__,
+        "data": "; ".join(f"{name}: {said}" for name, said in sorted(READ.items()) if name.startswith(spec.dataset)),
+    }  # fmt: skip
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    """Rows that were measured, in their order."""
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(table: Path, row: Mapping) -> None:
+    """Add a row, so that a stop at any moment leaves a whole table."""
+    with locked(table.with_suffix(".lock")):
+        rows = [*read(table), {name: str(value) for name, value in row.items()}]
+        with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            out = csv.DictWriter(file, list(row))
+            out.writeheader()
+            out.writerows(rows)
