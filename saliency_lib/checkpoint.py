@@ -62,9 +62,11 @@ class Checkpoint:
 
         Once the budget of the run is spent it is kept, and :class:`~saliency_lib.runtime.deadline.OutOfTime` raised.
         """
-        if deadline.passed() or time.monotonic() - self.last >= EVERY:
+        over = deadline.passed()
+        if over or time.monotonic() - self.last >= EVERY:
             self._write(epoch)
-        deadline.check()
+        if over:
+            raise deadline.OutOfTime
 
     def _write(self, epoch: int) -> None:
         if not self.path:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,7 +25,8 @@ from saliency_lib.runtime import deadline
 from saliency_lib.runtime.store import atomic, figures_root, locked
 
 SAMPLED = 100  # images for methods of many passes
-TABLE_1 = {  # of Woerl et al. 2023: method, options, images (None for all)
+Rows = Mapping[str, tuple[dict, int | None]]
+TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all)
     "input_gradient": ({}, None),
     "gradcam top": ({"layer": "top"}, None),
     "gradcam mid": ({"layer": "mid"}, None),
@@ -33,8 +35,8 @@ TABLE_1 = {  # of Woerl et al. 2023: method, options, images (None for all)
     "smoothgrad_ig": ({"n_samples": 10, "n_steps": 20}, SAMPLED),
     "lime": ({"n_samples": 1000}, SAMPLED),
 }  # SHAP's rows need references from training images, as notebook 03 has them
-THREE = {name: TABLE_1[name] for name in ("input_gradient", "gradcam top", "gradcam mid")}
-GRADIENT = {"input_gradient": ({}, 1000)}
+THREE: Rows = {name: TABLE_1[name] for name in ("input_gradient", "gradcam top", "gradcam mid")}
+GRADIENT: Rows = {"input_gradient": ({}, 1000)}
 WHOLE = ("06_noisegrad", "08_checkerboard_smoothing")  # after all rows: Bykov et al., Tab. 2; Herdt et al., all tables
 SNAPSHOTS = (1, 2, 4, 8, 15)  # epochs of the arms on CIFAR-10, beside the last
 
@@ -47,7 +49,7 @@ class Step:
     folder: str
     arm: str
     fields: Mapping
-    rows: Mapping[str, tuple[dict, int | None]] = field(default_factory=lambda: TABLE_1)
+    rows: Rows = field(default_factory=lambda: TABLE_1)
     epochs: tuple[int, ...] = ()  # before the last, after which it is measured as well
 
 
@@ -57,7 +59,7 @@ def plan() -> Iterator[Step]:
     cifar = imagenette | {"dataset": "cifar10", "size": None}
     for n in (4, 8, 30):
         yield Step("03", "imagenette-resnet18", "", imagenette | {"n_members": n})
-    arms = {
+    arms: dict[str, dict] = {
         "A, no augmentation": {"augment": "none"},
         "B, augmentation": {},
         "C, stem of 3x3": {"augment": "none", "model": "resnet18_small_stem"},
@@ -94,18 +96,18 @@ def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[st
     ValueError
         For a change that no ensemble has.
     """
-    deadline.begin(seconds)
     chosen, made = {word[:2].zfill(2) for word in only}, 0
     try:
-        for step in (step for step in plan() if not only or step.notebook in chosen):
-            for line in _rows(step, changes):
-                made += 1
-                say(line)
-        for name in WHOLE if not changes else ():
-            if not only or name[:2] in chosen:
-                script.run(name, pipeline.settings("paper", [name], {})[name])
+        with deadline.budget(seconds):
+            for step in (step for step in plan() if not only or step.notebook in chosen):
+                for line in _rows(step, changes):
+                    made += 1
+                    say(line)
+            for name in WHOLE if not changes else ():
+                if not only or name[:2] in chosen:
+                    script.run(name, pipeline.settings("paper", [name], {})[name])
     except deadline.OutOfTime:
-        return [f"the budget of {seconds:.0f} s is spent, with {made} new rows; call again to go on"]
+        return [f"the budget of {seconds:g} s is spent, with {made} new rows; call again to go on"]
     return [f"all is measured, {made} rows of it now"]
 
 
@@ -136,7 +138,7 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
     val = ensembles.splits(spec)[1]
     val = (val if n is None else val.take(min(n, len(val)))).to(spec.recipe.device)
     last = epoch == spec.recipe.epochs
-    nets = ensemble if last else [ensemble.snapshot(k, epoch) for k in range(len(ensemble))]
+    nets: Any = ensemble if last else [ensemble.snapshot(k, epoch) for k in range(len(ensemble))]
     method = partial(attribution.METHODS[row.split()[0]].function, **options)
     measured = snr.measure(method, nets, val.inputs(), val.labels, executor="processes")
     plugin, less_noise = measured.plugin(), corrected(measured)

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SETTING = "SALIENCY_DEADLINE"  # of this process and of those that it starts: a time, in seconds since 1970
 
@@ -10,9 +12,14 @@ class OutOfTime(BaseException):
     """The budget is spent; what is done is kept. No ``Exception``, so that nobody takes it for a failure."""
 
 
-def begin(seconds: float) -> None:
-    """So long from now on."""
+@contextmanager
+def budget(seconds: float) -> Iterator[None]:
+    """Work inside the block stops after so long, by :class:`OutOfTime`."""
     os.environ[SETTING] = str(time.time() + seconds)
+    try:
+        yield
+    finally:
+        del os.environ[SETTING]
 
 
 def passed() -> bool:
