@@ -2,12 +2,13 @@
 
 import csv
 import itertools
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from saliency_lib import __main__ as cli
 from saliency_lib import ensembles
 from saliency_lib.book import plan, profiles
 from saliency_lib.runtime import deadline
@@ -78,11 +79,22 @@ def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
     assert all((folder / name).stat().st_mtime_ns == at for name, at in done.items()), "not trained again"
 
 
-def test_from_the_command_line(elsewhere, capsys):
+WITHOUT = """
+import sys
+for name in ("papermill", "nbformat", "nbclient", "ipykernel", "jupyterlab", "ipywidgets", "dask"):
+    sys.modules[name] = None
+from saliency_lib.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_from_the_command_line_without_jupyter(elsewhere):
     words = [f"{name}={'null' if value is None else value}" for name, value in TINY.items()]
     options = [word for change in words for word in ("--set", change)]
-    assert cli.main(["--profile", "paper", "--only", "03", "--budget", "0.001", *options]) == 0
-    assert "the budget of 0.001 s is spent, with 0 new rows; call again" in capsys.readouterr().out
+    command = [sys.executable, "-c", WITHOUT, "--profile", "paper", "--only", "03", "--budget", "0.001", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the budget of 0.001 s is spent, with 0 new rows; call again" in done.stdout
 
 
 def test_a_table_is_whole_at_any_moment(tmp_path):

@@ -10,10 +10,8 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 from saliency_lib.book import pace, pipeline, plan, results
 from saliency_lib.book.compare import compare
-from saliency_lib.book.course import write
 from saliency_lib.book.profiles import value_of
 from saliency_lib.book.seeds import OTHERS, keep
-from saliency_lib.book.site import build
 from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.progress import say
 from saliency_lib.runtime.store import IN_CHECKOUT, PROJECT, atomic, figures_root
@@ -113,6 +111,8 @@ def _processor_seconds() -> float:
 
 def site(arguments: argparse.Namespace) -> int:
     """Build the HTML site of one profile and edition."""
+    from saliency_lib.book.site import build  # here, as below, since runs without Jupyter do without it
+
     page = build(arguments.profile, arguments.edition) / "index.html"
     say(f"\nto read: {page}")
     if arguments.open:
@@ -128,6 +128,8 @@ def publish(_: argparse.Namespace) -> int:
 
 def course(arguments: argparse.Namespace) -> int:
     """A folder for students."""
+    from saliency_lib.book.course import write
+
     if not arguments.out:
         raise ValueError("class wants a new folder: --out DIR")
     say("\n".join(write(Path(arguments.out).expanduser().resolve(), arguments.profile)))

@@ -2,7 +2,7 @@
 
 ``./run_all.sh --profile paper --budget 540`` goes on where the last call stopped: trained networks and rows that were
 measured are kept. A row is the signal-to-noise ratio of one method over one ensemble; it stands in ``rows.csv`` of the
-figures of its data set and network as soon as it is there. It takes neither Jupyter nor captum.
+figures of its data set and network as soon as it is there. It does without Jupyter.
 """
 
 import csv
