@@ -222,12 +222,15 @@ def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
 @pytest.mark.parametrize("folder", [QUICK, *PAPERS_DATA], ids=lambda folder: folder.name)
 def test_committed_figures_are_pictures_with_numbers_and_alternative_text(folder):
     pngs, texts = ({p.stem for p in folder.glob(f"*.{kind}")} for kind in ("png", "json"))
-    assert pngs == texts and pngs
+    assert pngs == texts and len(pngs) >= (11 if folder == QUICK else 1)
     for name in texts:
         content = json.loads((folder / f"{name}.json").read_text())
         assert content["id"] == name and len(content["alt"]) > 40 and content["paper"]
         made = content["provenance"]
-        assert made["profile"] in (folder.name, "paper") and made["notebook"][:2] == name[:2]
+        assert (
+            made["profile"] in (folder.name, *(["paper"] if folder != QUICK else []))
+            and made["notebook"][:2] == name[:2]
+        )
         assert made["versions"]["torch"]
 
 

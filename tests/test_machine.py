@@ -2,6 +2,7 @@
 
 import psutil
 import pytest
+import torch
 
 from saliency_lib.runtime import machine
 
@@ -28,4 +29,4 @@ def test_a_container_has_as_many_processes_as_it_has_memory_for(container, limit
     container(limit)
     assert machine.cores() == cores
     assert machine.memory() == (64 * GB if cores == 16 else int(limit))
-    assert machine.free_memory(machine.torch.device("cpu")) == min(40 * GB, machine.memory())
+    assert machine.free_memory(torch.device("cpu")) == min(40 * GB, machine.memory())

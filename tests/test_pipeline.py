@@ -108,6 +108,7 @@ def test_notebooks_run_when_stale_and_in_order(folder, quick_kernel, tmp_path):
     said = []
     run(tmp_path, force=True, announce=said.append)
     assert [line.split(":")[0] for line in said if "begun" in line] == ["02_b", "01_a", "04_d", "03_c"], "the longest"
+    assert f"the first figure: {tmp_path / 'figures' / 'quick' / '01_two.png'}" in said
 
 
 def test_results_do_not_depend_on_how_many_processes_there_are(folder, tmp_path, monkeypatch):

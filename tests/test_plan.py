@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from saliency_lib import __main__ as cli
 from saliency_lib import ensembles
 from saliency_lib.book import plan, profiles
 from saliency_lib.runtime import deadline
@@ -50,16 +51,16 @@ def test_rows_are_kept_as_they_are_made_and_not_made_again(elsewhere, monkeypatc
     steps = list(plan.plan())[:4]
     monkeypatch.setattr(plan, "plan", lambda: iter([replace(steps[0], rows=plan.THREE), steps[3]]))
     said = []
-    (closing,) = plan.run(600, TINY, [], said.append)
+    closing = plan.run(600, TINY, [], said.append)
     found = rows(elsewhere)
     assert closing == f"all is measured, {len(said)} rows of it now" and len(said) == len(found) == 3 + 2 * 3
     assert {row["epoch"] for row in found} == {"1", "2"} and {row["method"] for row in found} == set(plan.THREE)
     for row in found:
         assert float(row["low"]) <= float(row["snr"]) <= float(row["high"]) and row["images"] == "4"
         assert 0 <= float(row["accuracy"]) <= 1 and row["torch"] == torch.__version__ and "photodigits" in row["data"]
-    assert plan.run(600, TINY, [], said.append) == ["all is measured, 0 rows of it now"]
+    assert plan.run(600, TINY, [], said.append) == "all is measured, 0 rows of it now"
     assert rows(elsewhere) == found
-    assert plan.run(600, TINY, ["04"], said.append) == ["all is measured, 0 rows of it now"]
+    assert plan.run(600, TINY, ["04"], said.append) == "all is measured, 0 rows of it now"
 
 
 def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
@@ -69,7 +70,7 @@ def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
     looks = itertools.count()
     with monkeypatch.context() as patch:
         patch.setattr(deadline, "passed", lambda: next(looks) > 6)  # in the training of a later member
-        (closing,) = plan.run(600, TINY, [], print)
+        closing = plan.run(600, TINY, [], print)
     assert "call again" in closing and not rows(elsewhere)
     folder = ensembles.files.folder_of(spec)
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("member-*")}
@@ -95,6 +96,23 @@ def test_from_the_command_line_without_jupyter(elsewhere):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "the budget of 0.001 s is spent, with 0 new rows; call again" in done.stdout
+
+
+def test_fewer_images_alone_are_a_change_too(elsewhere, monkeypatch):
+    step = replace(
+        next(plan.plan()), fields=dict(next(plan.plan()).fields) | {k: TINY[k] for k in TINY if k != "n_eval"}
+    )
+    monkeypatch.setattr(plan, "plan", lambda: iter([replace(step, rows=plan.GRADIENT)]))
+    plan.run(600, {"n_eval": 4}, [], print)
+    assert len(rows(elsewhere)) == 1 and not (elsewhere / "figures" / step.folder).exists()
+
+
+@pytest.mark.parametrize(
+    "options,says",
+    [(["--profile", "quick", "--budget", "9"], "paper"), (["--profile", "paper", "--budget", "0"], "above zero")],
+)
+def test_a_budget_of_something_else_is_told(options, says, capsys):
+    assert cli.main(options) == 2 and says in capsys.readouterr().out
 
 
 def test_a_table_is_whole_at_any_moment(tmp_path):

@@ -12,7 +12,7 @@ from saliency_lib.hooks import SIDES, bare, channels_of, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
 
-FIRST_LARGE = (224, 256, *sorted(SIDES))  # small ones leave one resolution; what takes neither of two takes one size
+FIRST_LARGE = (224, 256, 128, 64, *sorted(SIDES))  # small ones leave one resolution, but are soon tried
 POOLS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
     nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d, nn.Flatten,

@@ -80,8 +80,8 @@ def plan() -> Iterator[Step]:
                 yield Step("04", "fashion_mnist-convnet", "", fashion | model, GRADIENT)
 
 
-def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[str], None]) -> list[str]:
-    """Measure what is missing until the budget is spent; a line each for what there is now.
+def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[str], None]) -> str:
+    """Measure what is missing until the budget is spent; says each row, and gives what there is to say at the end.
 
     Parameters
     ----------
@@ -94,8 +94,10 @@ def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[st
     Raises
     ------
     ValueError
-        For a change that no ensemble has.
+        For a budget of nothing, and a change that no ensemble has.
     """
+    if seconds <= 0:
+        raise ValueError(f"--budget wants seconds above zero, not {seconds:g}")
     chosen, made = {word[:2].zfill(2) for word in only}, 0
     try:
         with deadline.budget(seconds):
@@ -107,18 +109,18 @@ def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[st
                 if not only or name[:2] in chosen:
                     script.run(name, pipeline.settings("paper", [name], {})[name])
     except deadline.OutOfTime:
-        return [f"the budget of {seconds:g} s is spent, with {made} new rows; call again to go on"]
-    return [f"all is measured, {made} rows of it now"]
+        return f"the budget of {seconds:g} s is spent, with {made} new rows; call again to go on"
+    return f"all is measured, {made} rows of it now"
 
 
 def _rows(step: Step, changes: Mapping) -> Iterator[str]:
     """Measure the rows of a step that are missing, and keep each; what it says."""
+    table = figures_root() / ("custom" if changes else step.folder) / "rows.csv"
     changes = dict(changes)
     most = changes.pop("n_eval", None)
     spec = profiles.spec(step.arm or step.folder, dict(step.fields) | {"snapshots": 0} | changes)
     epochs = [epoch for epoch in step.epochs if epoch < spec.recipe.epochs]
     spec = replace(spec, snapshots=tuple(epochs))
-    table = figures_root() / ("custom" if changes else step.folder) / "rows.csv"
     for row, epoch in ((row, epoch) for epoch in (spec.recipe.epochs, *epochs) for row in step.rows):
         options, n = step.rows[row]
         n = min(filter(None, (n, most)), default=None)
@@ -168,7 +170,7 @@ def read(table: Path) -> list[dict[str, str]]:
 
 def append(table: Path, row: Mapping) -> None:
     """Add a row, so that a stop at any moment leaves a whole table."""
-    with locked(table.with_suffix(".lock")):
+    with locked(table.with_name(".rows.lock")):
         rows = [*read(table), {name: str(value) for name, value in row.items()}]
         with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, list(row))

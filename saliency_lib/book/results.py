@@ -13,7 +13,7 @@ from saliency_lib.book import claims, lines, profiles, quotes, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK = PROJECT / "figures" / "quick"
-PAPERS_DATA = sorted((PROJECT / "figures").glob("*-*"))  # a folder for each data set and network
+PAPERS_DATA = sorted({path.parent for path in (PROJECT / "figures").glob("*-*/*.json")})  # by data set and network
 TEXTS = (*sorted((PROJECT / "notebooks").glob("*.ipynb")), PROJECT / "docs" / "teaching.md")  # that quote numbers
 PAGES = (*TEXTS, PROJECT / "README.md", PROJECT / "RESULTS.md")
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
