@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     plain = "run the notebooks' code without Jupyter: figures and numbers, no executed notebooks and no site"
     add("--no-kernel", action="store_true", help=plain)
     add("--force", action="store_true", help="execute also what is up to date")
-    lent = "seconds for rows of the papers' tables, best first; a later call goes on (a GPU, --profile paper)"
+    lent = "seconds for rows of the papers' tables; a later call goes on (--profile paper or paper-cpu)"
     add("--budget", type=float, metavar="SECONDS", help=lent)
     add("--out", metavar="DIR", help="of class: a new folder")
     add("--edition", default="full", metavar="NAME", help="of the site: full (default) or student")

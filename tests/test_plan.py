@@ -1,7 +1,10 @@
 """Rows of the papers' tables within a budget of seconds."""
 
+import copy
 import csv
 import itertools
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +13,10 @@ import pytest
 import torch
 
 from saliency_lib import __main__ as cli
-from saliency_lib import ensembles
-from saliency_lib.book import plan, profiles
+from saliency_lib import attribution, ensembles, models
+from saliency_lib.book import arms, asked, measured, plan, profiles
 from saliency_lib.runtime import deadline
+from saliency_lib.runtime.seeds import seeded
 
 TINY = {
     "dataset": "photodigits", "size": None, "model": "resnet_small", "n_members": 3, "n_train": 64, "n_val": 32,
@@ -29,11 +33,11 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def rows(tmp_path):
-    return plan.read(tmp_path / "figures" / "custom" / "rows.csv")
+    return measured.read(tmp_path / "figures" / "custom" / "rows.csv")
 
 
 def test_the_plan_is_in_the_order_of_what_it_tells():
-    steps = list(plan.plan())
+    steps = list(plan.paper())
     folders = [folder for folder, _ in itertools.groupby(step.folder for step in steps)]
     assert folders[:2] == ["imagenette-resnet18", "cifar10-resnet18"] and folders[-1] == "fashion_mnist-convnet"
     assert [step.fields["n_members"] for step in steps[:3]] == [4, 8, 30]
@@ -47,35 +51,98 @@ def test_the_plan_is_in_the_order_of_what_it_tells():
     assert len(deep) == 6 * 4 * 2
 
 
+def test_what_two_cores_reach_asks_the_same_networks_otherwise():
+    steps = list(plan.paper_cpu())
+    assert [step.folder for step in steps] == ["cifar10-resnet18"] * 4 + ["imagenette-resnet18"] * 3
+    assert steps[0].otherwise == ("", *asked.OTHERWISE) and steps[0].fields == steps[1].fields
+    assert [step.arm[:1] for step in steps[2:4]] == list("AB") and set(steps[2].rows) == set(plan.THREE)
+    recipes = [profiles.spec("x", dict(step.fields) | {"snapshots": 0}).recipe for step in steps]
+    assert [recipe.augment for recipe in recipes[:4]] == ["flip_crop"] * 2 + ["none", "flip_crop"]
+    assert recipes[-1].lr == 0.01 and recipes[-1].schedule == "adam_onecycle", "as in Woerl et al."
+
+
+@pytest.mark.parametrize("name", ["input_gradient", "gradcam"])
+def test_asked_otherwise(name):
+    method = attribution.METHODS[name].function
+    with seeded(0):
+        model = models.build("resnet_small", 4).double().eval()
+        x = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    y = torch.arange(6) % 4
+    said = model(x).argmax(1)
+    maps = {way: asked.asked(method, way)(model, x, y, seed=0, batch_size=2) for way in ("", *asked.OTHERWISE)}
+    assert torch.equal(maps["predicted class"], method(model, x, said)) and torch.equal(maps[""], method(model, x, y))
+    assert torch.equal(maps["training images"], maps[""])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and not model.training
+    if name == "input_gradient":
+        each = sum(method(model, x, torch.full_like(y, k)) for k in range(4))
+        torch.testing.assert_close(maps["sum of logits"], each)
+        leaf = x.clone().requires_grad_()
+        logits = copy.deepcopy(model).train()(leaf).gather(1, y[:, None]).sum()
+        torch.testing.assert_close(maps["batch statistics"], torch.autograd.grad(logits, leaf)[0].float())
+    else:
+        assert (maps["batch statistics"] - maps[""]).abs().max() > 1e-6
+
+
+def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
+    step = replace(list(plan.paper_cpu())[0], rows={"input_gradient": ({}, 4), "gradcam mid": ({"layer": "mid"}, 4)})
+    arm = replace(list(plan.paper_cpu())[2], rows=step.rows)
+    monkeypatch.setitem(plan.PLANS, "paper-cpu", lambda: iter([step, arm]))
+    plan.run("paper-cpu", 600, TINY, [], print)
+    found = rows(elsewhere)
+    assert [row["asked"] for row in found[::2]] == ["", *asked.OTHERWISE, "", ""]
+    snr = {row["asked"]: row["snr"] for row in found[:10:2]}
+    assert len(set(snr.values())) == len(snr), "another question, another number"
+    (elsewhere / arms.FOLDER).mkdir()
+    table = elsewhere / "figures" / "custom" / measured.FILE
+    shutil.copy(table, elsewhere / arms.FOLDER)
+    arms.draw(elsewhere)
+    content = json.loads((elsewhere / arms.FOLDER / f"{arms.NAME}.json").read_text())
+    kept = content["numbers"][plan.AS_BEFORE]["epoch 2"]["input_gradient, sum of logits"]["value"]
+    assert f"{kept:.4f}" == next(row for row in found if row["asked"] == "sum of logits")["corrected"]
+    assert content["numbers"]["paper"]["gradcam mid"] == pytest.approx((1.112**2 - 1 / 30) ** 0.5)
+    assert (elsewhere / arms.FOLDER / f"{arms.NAME}.png").stat().st_size > 10_000
+    lines = list(measured.lines(table))
+    assert len(lines) == len(found) and all(len(line) == len(measured.HEAD) for line in lines)
+    assert lines[4][3] == "input_gradient, sum of logits" and lines[0][7] == "–", "the paper has no photodigits"
+
+
+def test_the_papers_number_beside_a_row():
+    row = {"network": "imagenette-resnet18-13b6fd8dd467", "method": "gradcam top"}
+    assert measured.of_paper(row) == pytest.approx((2.363**2 - 1 / 30) ** 0.5)
+    assert measured.of_paper(row | {"method": "lime 25 segments"}) == pytest.approx((0.997**2 - 1 / 30) ** 0.5)
+    assert measured.of_paper(row | {"network": "fashion_mnist-convnet-w4-d1-none-0"}) is None
+
+
 def test_rows_are_kept_as_they_are_made_and_not_made_again(elsewhere, monkeypatch):
-    steps = list(plan.plan())[:4]
-    monkeypatch.setattr(plan, "plan", lambda: iter([replace(steps[0], rows=plan.THREE), steps[3]]))
+    steps = list(plan.paper())[:4]
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter([replace(steps[0], rows=plan.THREE), steps[3]]))
     said = []
-    closing = plan.run(600, TINY, [], said.append)
+    closing = plan.run("paper", 600, TINY, [], said.append)
     found = rows(elsewhere)
     assert closing == f"all is measured, {len(said)} rows of it now" and len(said) == len(found) == 3 + 2 * 3
     assert {row["epoch"] for row in found} == {"1", "2"} and {row["method"] for row in found} == set(plan.THREE)
     for row in found:
         assert float(row["low"]) <= float(row["snr"]) <= float(row["high"]) and row["images"] == "4"
         assert 0 <= float(row["accuracy"]) <= 1 and row["torch"] == torch.__version__ and "photodigits" in row["data"]
-    assert plan.run(600, TINY, [], said.append) == "all is measured, 0 rows of it now"
+    assert plan.run("paper", 600, TINY, [], said.append) == "all is measured, 0 rows of it now"
     assert rows(elsewhere) == found
-    assert plan.run(600, TINY, ["04"], said.append) == "all is measured, 0 rows of it now"
+    assert plan.run("paper", 600, TINY, ["04"], said.append) == "all is measured, 0 rows of it now"
 
 
 def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
-    step = replace(next(plan.plan()), rows=plan.GRADIENT)
-    monkeypatch.setattr(plan, "plan", lambda: iter([step]))
+    step = replace(next(plan.paper()), rows=plan.GRADIENT)
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter([step]))
     spec = profiles.spec("x", dict(step.fields) | {"snapshots": 0} | {k: v for k, v in TINY.items() if k != "n_eval"})
     looks = itertools.count()
     with monkeypatch.context() as patch:
         patch.setattr(deadline, "passed", lambda: next(looks) > 6)  # in the training of a later member
-        closing = plan.run(600, TINY, [], print)
+        closing = plan.run("paper", 600, TINY, [], print)
     assert "call again" in closing and not rows(elsewhere)
     folder = ensembles.files.folder_of(spec)
     done = {path.name: path.stat().st_mtime_ns for path in folder.glob("member-*")}
     assert 0 < len(done) < 3 and list(folder.glob(".training-*")), "one is done, and the state of the next is kept"
-    plan.run(600, TINY, [], print)
+    plan.run("paper", 600, TINY, [], print)
     assert len(rows(elsewhere)) == 1 and not list(folder.glob(".training-*"))
     assert all((folder / name).stat().st_mtime_ns == at for name, at in done.items()), "not trained again"
 
@@ -100,11 +167,19 @@ def test_from_the_command_line_without_jupyter(elsewhere):
 
 def test_fewer_images_alone_are_a_change_too(elsewhere, monkeypatch):
     step = replace(
-        next(plan.plan()), fields=dict(next(plan.plan()).fields) | {k: TINY[k] for k in TINY if k != "n_eval"}
+        next(plan.paper()), fields=dict(next(plan.paper()).fields) | {k: TINY[k] for k in TINY if k != "n_eval"}
     )
-    monkeypatch.setattr(plan, "plan", lambda: iter([replace(step, rows=plan.GRADIENT)]))
-    plan.run(600, {"n_eval": 4}, [], print)
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter([replace(step, rows=plan.GRADIENT)]))
+    plan.run("paper", 600, {"n_eval": 4}, [], print)
     assert len(rows(elsewhere)) == 1 and not (elsewhere / "figures" / step.folder).exists()
+
+
+def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
+    step = replace(next(plan.paper()), rows=plan.TABLE_1)
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter([step]))
+    plan.run("paper", 600, TINY | {"n_eval": 2, "n_train": 32, "epochs": 1}, [], print)
+    found = {row["method"]: float(row["snr"]) for row in rows(elsewhere)}
+    assert list(found) == list(plan.TABLE_1) and all(value > 0 for value in found.values())
 
 
 @pytest.mark.parametrize(
@@ -117,6 +192,6 @@ def test_a_budget_of_something_else_is_told(options, says, capsys):
 
 def test_a_table_is_whole_at_any_moment(tmp_path):
     for k in range(3):
-        plan.append(tmp_path / "rows.csv", {"a": k, "b": "x, y"})
+        measured.append(tmp_path / "rows.csv", {"a": k, "b": "x, y"})
     with (tmp_path / "rows.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"a": str(k), "b": "x, y"} for k in range(3)]

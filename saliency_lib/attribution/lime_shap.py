@@ -25,6 +25,8 @@ _segments: OrderedDict[tuple, Tensor] = OrderedDict()
 def superpixels(image: Tensor, n_segments: int) -> Tensor:
     """Segments of one image, (h, w) int64, numbered from 0 without gaps; at most about ``n_segments`` of them.
 
+    Where there are no more pixels than segments, every pixel is one.
+
     Achanta et al. 2012, by scikit-image, on the normalised image (c, h, w) stretched to [0, 1]. The same image always
     gives the same segments, from memory if it was seen lately, so that networks and methods share them.
     """
@@ -32,6 +34,8 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
 
     if n_segments < 2:
         raise ValueError(f"at least two superpixels are needed, not n_segments={n_segments}")
+    if n_segments >= image[0].numel():
+        return torch.arange(image[0].numel()).view_as(image[0])
     values = image.detach().cpu().float().contiguous().numpy()
     key = (hashlib.sha256(values.tobytes()).digest(), values.shape, n_segments)
     if key not in _segments:

@@ -33,9 +33,7 @@ def changes(words: list[str]) -> dict:
 def run(arguments: argparse.Namespace) -> int:
     """Execute notebooks; the site follows where they are all of a profile's, as they are. With a budget, rows alone."""
     if arguments.budget is not None:
-        if arguments.profile != "paper":
-            raise ValueError(f"--budget is of the papers' data: --profile paper, not {arguments.profile}")
-        say(plan.run(arguments.budget, changes(arguments.set), arguments.only or (), say))
+        say(plan.run(arguments.profile, arguments.budget, changes(arguments.set), arguments.only or (), say))
         return 0
     if not (folders := _executed(arguments, PROJECT / "build")):
         return 1

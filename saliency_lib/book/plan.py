@@ -1,44 +1,57 @@
-"""Rows of the papers' tables, the most telling first, for a machine that is lent by the minute.
+"""Rows of the papers' tables, the most telling first, for a machine that is lent by the minute or has nights to spare.
 
 ``./run_all.sh --profile paper --budget 540`` goes on where the last call stopped: trained networks and rows that were
 measured are kept. A row is the signal-to-noise ratio of one method over one ensemble; it stands in ``rows.csv`` of the
 figures of its data set and network as soon as it is there. It does without Jupyter.
 """
 
-import csv
+import itertools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from saliency_lib import attribution, ensembles, snr
-from saliency_lib.book import pipeline, profiles, script
+from saliency_lib import attribution, ensembles, inference, snr
+from saliency_lib.book import measured, pipeline, profiles, script
+from saliency_lib.book.asked import OTHERWISE, asked
 from saliency_lib.book.rows import corrected
 from saliency_lib.data.registry import READ
 from saliency_lib.estimates import student
 from saliency_lib.runtime import deadline
-from saliency_lib.runtime.store import atomic, figures_root, locked
+from saliency_lib.runtime.store import figures_root
+from saliency_lib.training import GLANCE
 
 SAMPLED = 100  # images for methods of many passes
 Rows = Mapping[str, tuple[dict, int | None]]
-TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all)
+TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all); references are training images
     "input_gradient": ({}, None),
     "gradcam top": ({"layer": "top"}, None),
     "gradcam mid": ({"layer": "mid"}, None),
     "deeplift": ({}, None),
     "integrated_gradients": ({"n_steps": 50}, 4 * SAMPLED),
+    "gradient_shap": ({"n_samples": 25, "references": 20}, 4 * SAMPLED),
     "smoothgrad_ig": ({"n_samples": 10, "n_steps": 20}, SAMPLED),
+    "deeplift_shap": ({"references": 20}, SAMPLED),
     "lime": ({"n_samples": 1000}, SAMPLED),
-}  # SHAP's rows need references from training images, as notebook 03 has them
+    "kernel_shap": ({"n_samples": 1000}, SAMPLED),
+}
 THREE: Rows = {name: TABLE_1[name] for name in ("input_gradient", "gradcam top", "gradcam mid")}
 GRADIENT: Rows = {"input_gradient": ({}, 1000)}
+THREE_OF_1000: Rows = {name: (options, 1000) for name, (options, _) in THREE.items()}
+LIME: Rows = {f"lime {k} segments": ({"n_samples": 1000, "n_segments": k}, SAMPLED // 2) for k in (25, 100, 1024)}
 WHOLE = ("06_noisegrad", "08_checkerboard_smoothing")  # after all rows: Bykov et al., Tab. 2; Herdt et al., all tables
 SNAPSHOTS = (1, 2, 4, 8, 15)  # epochs of the arms on CIFAR-10, beside the last
+AS_BEFORE = "8 epochs, augmentation"  # the recipe of profile paper-cpu
+ARMS: dict[str, dict] = {
+    "A, no augmentation": {"augment": "none"},
+    "B, augmentation": {},
+    "C, stem of 3x3": {"augment": "none", "model": "resnet18_small_stem"},
+    "D, 128 pixels": {"augment": "none", "size": 128},
+}
 
 
 @dataclass(frozen=True)
@@ -51,21 +64,16 @@ class Step:
     fields: Mapping
     rows: Rows = field(default_factory=lambda: TABLE_1)
     epochs: tuple[int, ...] = ()  # before the last, after which it is measured as well
+    otherwise: tuple[str, ...] = ("",)  # ways to ask, of asked.OTHERWISE
 
 
-def plan() -> Iterator[Step]:
+def paper() -> Iterator[Step]:
     """All steps with rows, in the order in which a GPU's minutes are best spent."""
     imagenette = profiles.ensembles("paper")["main"] | {"model": "resnet18"}
     cifar = imagenette | {"dataset": "cifar10", "size": None}
     for n in (4, 8, 30):
         yield Step("03", "imagenette-resnet18", "", imagenette | {"n_members": n})
-    arms: dict[str, dict] = {
-        "A, no augmentation": {"augment": "none"},
-        "B, augmentation": {},
-        "C, stem of 3x3": {"augment": "none", "model": "resnet18_small_stem"},
-        "D, 128 pixels": {"augment": "none", "size": 128},
-    }
-    for arm, own in arms.items():
+    for arm, own in ARMS.items():
         fields = cifar | {"epochs": 30, "n_members": 8} | own
         yield Step("03", "cifar10-resnet18", arm, fields, THREE, SNAPSHOTS)
     for model in ({"model": "vgg19", "activation": "softplus"}, {"model": "resnet101"}):
@@ -80,11 +88,29 @@ def plan() -> Iterator[Step]:
                 yield Step("04", "fashion_mnist-convnet", "", fashion | model, GRADIENT)
 
 
-def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[str], None]) -> str:
+def paper_cpu() -> Iterator[Step]:
+    """Steps that two cores reach in hours: CIFAR-10 with 20,000 images, then Imagenette, whose networks take longer."""
+    cifar = profiles.load("paper-cpu")["03_compare_methods"]["main"] | {"n_members": 4}
+    for rows, ways in ((THREE_OF_1000, ("", *OTHERWISE)), (LIME, ("",))):
+        yield Step("03", "cifar10-resnet18", AS_BEFORE, cifar, rows, otherwise=ways)
+    for arm in list(ARMS)[:2]:
+        fields = cifar | {"epochs": 30} | ARMS[arm]
+        yield Step("03", "cifar10-resnet18", arm, fields, THREE_OF_1000, SNAPSHOTS)
+    imagenette = profiles.ensembles("paper")["main"] | {"epochs": 30, "batch_size": 64, "lr": 0.01}
+    for n in (4, 8, 12):
+        yield Step("03", "imagenette-resnet18", "", imagenette | {"n_members": n})
+
+
+PLANS = {"paper": paper, "paper-cpu": paper_cpu}
+
+
+def run(profile: str, seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[str], None]) -> str:
     """Measure what is missing until the budget is spent; says each row, and gives what there is to say at the end.
 
     Parameters
     ----------
+    profile : str
+        One of ``PLANS``.
     changes : dict
         Fields of all ensembles that are not the plan's, and ``n_eval``, images at the most; their rows go to
         ``figures/custom``.
@@ -94,18 +120,20 @@ def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[st
     Raises
     ------
     ValueError
-        For a budget of nothing, and a change that no ensemble has.
+        For another profile, a budget of nothing, and a change that no ensemble has.
     """
+    if profile not in PLANS:
+        raise ValueError(f"--budget is of the papers' data: --profile {' or '.join(PLANS)}, not {profile}")
     if seconds <= 0:
         raise ValueError(f"--budget wants seconds above zero, not {seconds:g}")
     chosen, made = {word[:2].zfill(2) for word in only}, 0
     try:
         with deadline.budget(seconds):
-            for step in (step for step in plan() if not only or step.notebook in chosen):
+            for step in (step for step in PLANS[profile]() if not only or step.notebook in chosen):
                 for line in _rows(step, changes):
                     made += 1
                     say(line)
-            for name in WHOLE if not changes else ():
+            for name in WHOLE if profile == "paper" and not changes else ():
                 if not only or name[:2] in chosen:
                     script.run(name, pipeline.settings("paper", [name], {})[name])
     except deadline.OutOfTime:
@@ -115,41 +143,47 @@ def run(seconds: float, changes: Mapping, only: Sequence[str], say: Callable[[st
 
 def _rows(step: Step, changes: Mapping) -> Iterator[str]:
     """Measure the rows of a step that are missing, and keep each; what it says."""
-    table = figures_root() / ("custom" if changes else step.folder) / "rows.csv"
+    table = figures_root() / ("custom" if changes else step.folder) / measured.FILE
     changes = dict(changes)
     most = changes.pop("n_eval", None)
     spec = profiles.spec(step.arm or step.folder, dict(step.fields) | {"snapshots": 0} | changes)
     epochs = [epoch for epoch in step.epochs if epoch < spec.recipe.epochs]
     spec = replace(spec, snapshots=tuple(epochs))
-    for row, epoch in ((row, epoch) for epoch in (spec.recipe.epochs, *epochs) for row in step.rows):
+    for epoch, otherwise, row in itertools.product((spec.recipe.epochs, *epochs), step.otherwise, step.rows):
         options, n = step.rows[row]
         n = min(filter(None, (n, most)), default=None)
         known = {"network": spec.key, "arm": step.arm, "members": spec.n_members, "epoch": epoch, "method": row,
-                 "options": str(options), "asked for": n or "all"}  # fmt: skip
-        if any(all(old[name] == str(value) for name, value in known.items()) for old in read(table)):
+                 "asked": otherwise, "options": str(options), "asked for": n or "all"}  # fmt: skip
+        if any(all(old[name] == str(value) for name, value in known.items()) for old in measured.read(table)):
             continue
         ensemble = ensembles.get(spec, "processes")
-        found = known | _measured(ensemble, row, options, n, epoch)
-        append(table, found)
-        yield f"{step.folder} {step.arm} {row}, {spec.n_members} networks, epoch {epoch}: SNR {found['snr']}"
+        found = known | _measured(ensemble, row, options, n, epoch, otherwise)
+        measured.append(table, found)
+        words = " ".join(filter(None, (step.folder, step.arm, row, otherwise)))
+        yield f"{words}, {spec.n_members} networks, epoch {epoch}: SNR {found['snr']}"
 
 
-def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | None, epoch: int) -> dict:
+def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | None, epoch: int, otherwise: str) -> dict:
     """What a row says of an ensemble, with where it comes from."""
     spec, started = ensemble.spec, time.monotonic()
-    val = ensembles.splits(spec)[1]
-    val = (val if n is None else val.take(min(n, len(val)))).to(spec.recipe.device)
+    train, val = (part.to(spec.recipe.device) for part in ensembles.splits(spec))
+    of = train if otherwise == "training images" else val
+    of = of if n is None else of.take(min(n, len(of)))
     last = epoch == spec.recipe.epochs
     nets: Any = ensemble if last else [ensemble.snapshot(k, epoch) for k in range(len(ensemble))]
-    method = partial(attribution.METHODS[row.split()[0]].function, **options)
-    measured = snr.measure(method, nets, val.inputs(), val.labels, executor="processes")
-    plugin, less_noise = measured.plugin(), corrected(measured)
+    if "references" in options:
+        options = options | {"references": train.take(options["references"]).inputs()}
+    method = asked(partial(attribution.METHODS[row.split()[0]].function, **options), otherwise)
+    result = snr.measure(method, nets, of.inputs(), of.labels, executor="processes")
+    plugin, less_noise = result.plugin(), corrected(result)
     history = [record["history"] for record in ensemble.records]
-    right = student([each["train_accuracy"][epoch - 1] for each in history])
+    glance = train.take(min(GLANCE, len(train)))
+    right = student([inference.accuracy(net, glance.inputs(), glance.labels) for net in nets])
     return {
-        "images": len(val),
+        "images": len(of),
         "snr": f"{plugin.value:.4f}", "low": f"{plugin.low:.4f}", "high": f"{plugin.high:.4f}",
-        "corrected": f"{less_noise.value:.4f}",
+        "corrected": f"{less_noise.value:.4f}", "corrected low": f"{less_noise.low:.4f}",
+        "corrected high": f"{less_noise.high:.4f}",
         "accuracy": f"{student([each['val_accuracy'][epoch - 1] for each in history]).value:.4f}",
         "training accuracy": f"{right.value:.4f}",
         "bfloat16": spec.recipe.bfloat16,
@@ -158,21 +192,3 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
         "torch": torch.__version__,
         "data": "; ".join(f"{name}: {said}" for name, said in sorted(READ.items()) if name.startswith(spec.dataset)),
     }  # fmt: skip
-
-
-def read(table: Path) -> list[dict[str, str]]:
-    """Rows that were measured, in their order."""
-    if not table.exists():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def append(table: Path, row: Mapping) -> None:
-    """Add a row, so that a stop at any moment leaves a whole table."""
-    with locked(table.with_name(".rows.lock")):
-        rows = [*read(table), {name: str(value) for name, value in row.items()}]
-        with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            out = csv.DictWriter(file, list(row))
-            out.writeheader()
-            out.writerows(rows)

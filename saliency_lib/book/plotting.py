@@ -33,6 +33,7 @@ from saliency_lib.estimates import Estimate, over_rows
 from saliency_lib.runtime.store import atomic, figures_root
 from saliency_lib.runtime.workers import number_of
 
+STYLE = Path(__file__).with_name("style.mplstyle")
 SIGNED = "RdBu_r"  # diverging and colour-blind-safe; white is zero
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "0.15"
 
@@ -104,7 +105,7 @@ def start(notebook: str, variables: dict) -> Run:
     if threads := number_of("SALIENCY_THREADS"):
         torch.set_num_threads(threads)
     pd.set_option("display.max_colwidth", None)
-    matplotlib.style.use(Path(__file__).with_name("style.mplstyle"))
+    matplotlib.style.use(STYLE)
     given = {name: variables[name] for name in profiles.parameters(notebook)}
     RUNS.append(Run(notebook, profiles.complete(notebook, given)))
     return RUNS[-1]
@@ -158,24 +159,25 @@ def save_figure(
         From :func:`saliency_lib.book.claims.judge`.
     """
     content = {
-        "id": name,
-        "paper": paper,
-        "alt": alt,
-        "numbers": numbers or {},
-        "verdicts": verdicts or [],
-        "series": series or {},
-        "provenance": run.provenance(),
-    }
-    png, numbers_file = run.folder / f"{name}.png", run.folder / f"{name}.json"
+        "id": name, "paper": paper, "alt": alt, "numbers": numbers or {}, "verdicts": verdicts or [],
+        "series": series or {}, "provenance": run.provenance(),
+    }  # fmt: skip
+    png = keep(figure, content, run.folder)
+    plt.close(figure)
+    display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
+    for line in map(lines.said, content["verdicts"]):
+        display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
+
+
+def keep(figure: plt.Figure, content: dict, folder: Path) -> Path:
+    """Write a figure's picture and its JSON, named by ``content["id"]``; the picture's path."""
+    png, numbers_file = (folder / f"{content['id']}{suffix}" for suffix in (".png", ".json"))
     with atomic(png) as temporary:
         figure.savefig(temporary, format="png")
     with atomic(numbers_file) as temporary:
         text = json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
-    plt.close(figure)
-    display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
-    for line in map(lines.said, content["verdicts"]):
-        display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
+    return png
 
 
 def save_animation(

@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from saliency_lib.book import claims, lines, profiles, quotes, seeds
+from saliency_lib.book import claims, lines, measured, profiles, quotes, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK = PROJECT / "figures" / "quick"
 PAPERS_DATA = sorted({path.parent for path in (PROJECT / "figures").glob("*-*/*.json")})  # by data set and network
+ROWS = sorted((PROJECT / "figures").glob(f"*-*/{measured.FILE}"))  # of ensembles that were measured one by one
 TEXTS = (*sorted((PROJECT / "notebooks").glob("*.ipynb")), PROJECT / "docs" / "teaching.md")  # that quote numbers
 PAGES = (*TEXTS, PROJECT / "README.md", PROJECT / "RESULTS.md")
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
@@ -129,6 +130,12 @@ def overview(folders: Sequence[Path] = PAPERS_DATA, usual: Path = QUICK) -> str:
     return f"{table}\n\n**Claims without a verdict there**: {missing or 'none'}."
 
 
+def rows(_: Path = QUICK) -> str:
+    """What was measured on the papers' data row by row, a table for each data set and network."""
+    parts = (f"#### `{path.parent.name}`\n\n{_table(measured.HEAD, measured.lines(path))}" for path in ROWS)
+    return "\n\n".join(parts) or "None yet."
+
+
 def notebooks(folder: Path = QUICK) -> str:
     """A line for each notebook: its heading, the papers whose claims it tests, and the minutes that it took."""
     made, rows = runs(folder), []
@@ -161,6 +168,7 @@ PARTS = {
     "deviations": deviations,
     "overview": lambda _: overview(),
     "verdicts on the papers' data": lambda _: of_each(lambda folder: verdicts(folder).replace("### ", "#### ")),
+    "rows on the papers' data": rows,
     "gallery on the papers' data": lambda _: of_each(gallery),
 }
 
@@ -183,6 +191,9 @@ def stale() -> list[Path]:
 
 def publish() -> list[Path]:
     """Bring pages and notebooks up to date with the committed figures; gives those that it wrote."""
+    from saliency_lib.book import arms  # here, since pages alone need no pictures
+
+    arms.draw(PROJECT / "figures")
     written = []
     for path in PAGES:  # the last holds paragraphs of the first
         if (text := current(path)) != path.read_text(encoding="utf-8"):

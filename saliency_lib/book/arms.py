@@ -1,0 +1,99 @@
+"""Why ResNet18 on CIFAR-10 is calmer here than in Tab. 1a of Woerl et al.: the rows of ``rows.csv``, drawn.
+
+Every arm is measured by three numbers together; one that explains the difference reaches the paper's three.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+
+from saliency_lib.book import plan, rows
+from saliency_lib.book.drawing import interval_dot
+from saliency_lib.book.measured import FILE, estimate, read
+from saliency_lib.book.plotting import BLUE, GREEN, ORANGE, PINK, STYLE, YELLOW, Run, forest, keep
+from saliency_lib.estimates import Estimate
+
+FOLDER, NAME = "cifar10-resnet18", "03_why_cifar"
+TITLES = {"input_gradient": "gradient", "gradcam top": "GradCAM, top layer", "gradcam mid": "GradCAM, mid layer"}
+COLOURS = (BLUE, GREEN, PINK, YELLOW)  # of the arms
+ALT = (
+    "Three panels of corrected SNR over training accuracy for gradient, GradCAM top and GradCAM mid, a line for each "
+    "arm with a dot for each epoch that was measured, and a dashed line at the paper's value; below, for "
+    "networks after 8 epochs, a dot with its interval for each way to ask, and for LIME each number of segments."
+)
+
+
+def draw(figures: Path) -> None:
+    """Draw ``03_why_cifar`` from the rows that there are, in the folder of its data set and network."""
+    if not (measured := read(figures / FOLDER / FILE)):
+        return
+    usual = [row for row in measured if not row["asked"] and row["method"] in TITLES]
+    asked = [row for row in measured if row["arm"] == plan.AS_BEFORE]
+    matplotlib.style.use(STYLE)
+    fig, axes = plt.subplots(2, 4, figsize=(9.2, 4.8), height_ratios=[1.25, 1])
+    for ax, below, (method, title) in zip(axes[0], axes[1], TITLES.items()):
+        ax.axhline(_papers(method), color=ORANGE, ls="--", lw=1)
+        ax.set_title(title, fontsize=8)
+        _over_accuracy(ax, [row for row in usual if row["method"] == method])
+        ways = {row["asked"] or "as usual": estimate(row) for row in asked if row["method"] == method}
+        _ways(below, ways, _papers(method), f"{title}, 8 epochs")
+    for below in axes[1, 1:3]:
+        below.set_yticklabels([])
+    axes[0, 0].set_ylabel("SNR, corrected")
+    _legend(axes[0, 3], axes[0, 0])
+    limes = {row["method"].removeprefix("lime "): estimate(row) for row in asked if row["method"].startswith("lime")}
+    limes = {name.replace("1024 segments", "every pixel"): value for name, value in limes.items()}
+    _ways(axes[1, 3], limes, _papers("lime"), "LIME, 8 epochs")
+    axes[1, 3].yaxis.tick_right()
+    content = {
+        "id": NAME, "paper": "Tab. 1a, why ours differ", "alt": ALT, "numbers": numbers(measured), "verdicts": [],
+        "series": {"rows": measured}, "provenance": Run("03_compare_methods", {"profile": FOLDER}).provenance(),
+    }  # fmt: skip
+    keep(fig, content, figures / FOLDER)
+    plt.close(fig)
+
+
+def numbers(measured: Sequence[dict[str, str]]) -> dict:
+    """The rows' corrected SNR by arm, epoch, and method with the way it was asked; and the paper's three."""
+    found: dict = {}
+    for row in measured:
+        way = ", ".join(filter(None, (row["method"], row["asked"])))
+        found.setdefault(row["arm"], {}).setdefault(f"epoch {row['epoch']}", {})[way] = estimate(row)
+    return found | {"paper": {method: _papers(method) for method in TITLES}}
+
+
+def _papers(method: str) -> float:
+    return rows.of_paper(method, "resnet18", "cifar10")[0]
+
+
+def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
+    """A line for each arm, from its first epoch to its last."""
+    for colour, arm in zip(COLOURS, dict.fromkeys(row["arm"] for row in of_method)):
+        some = sorted((row for row in of_method if row["arm"] == arm), key=lambda row: int(row["epoch"]))
+        right = [float(row["training accuracy"]) for row in some]
+        for k, (x, row) in enumerate(zip(right, some)):
+            interval_dot(axes, x, estimate(row), colour, label=None if k else arm, size=4)
+            axes.annotate(row["epoch"], (x, float(row["corrected"])), (3, 3), textcoords="offset points", fontsize=6)
+        axes.plot(right, [float(row["corrected"]) for row in some], color=colour, lw=1)
+    axes.set(xlabel="training accuracy", xlim=(None, 1.06), ylim=(0, None))
+
+
+def _ways(axes: plt.Axes, ways: dict[str, Estimate], papers: float, title: str) -> None:
+    """A dot for each way to ask, and a line at the paper's value."""
+    axes.axvline(papers, color=ORANGE, ls="--", lw=1)
+    axes.set_title(title, fontsize=8)
+    if ways:
+        forest(axes, ways)
+    axes.set(xlabel="SNR, corrected", xlim=(0, None))
+
+
+def _legend(axes: plt.Axes, of: plt.Axes) -> None:
+    """The arms' colours, and what the numbers at the dots and the dashed lines are."""
+    axes.set_axis_off()
+    handles, labels = of.get_legend_handles_labels()
+    handles.append(plt.Line2D([], [], color=ORANGE, ls="--", lw=1))
+    axes.legend(
+        handles, [*labels, "paper"], loc="upper left", title="arm (numbers: epochs)", fontsize=7, title_fontsize=7
+    )

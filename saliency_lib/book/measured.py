@@ -1,0 +1,55 @@
+"""Rows that were measured on the papers' data: the file ``rows.csv`` of a folder of figures, and its table."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from saliency_lib.book import rows
+from saliency_lib.estimates import Estimate, number
+from saliency_lib.runtime.store import atomic, locked
+
+FILE = "rows.csv"
+HEAD = ("recipe", "networks", "epoch", "method", "images", "SNR (Eq. 5)", "corrected", "the paper's, corrected",
+        "accuracy, of training images")  # fmt: skip
+
+
+def read(table: Path) -> list[dict[str, str]]:
+    """Rows that were measured, in their order."""
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(table: Path, row: Mapping) -> None:
+    """Add a row, so that a stop at any moment leaves a whole table."""
+    with locked(table.with_name(".rows.lock")):
+        rows = [*read(table), {name: str(value) for name, value in row.items()}]
+        with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            out = csv.DictWriter(file, list(row))
+            out.writeheader()
+            out.writerows(rows)
+
+
+def estimate(row: Mapping[str, str], name: str = "corrected") -> Estimate:
+    """A row's SNR with its interval over members: what noise adds to it taken off, or as it is, ``snr``."""
+    low, high = ("low", "high") if name == "snr" else (f"{name} low", f"{name} high")
+    return Estimate(float(row[name]), float(row[low]), float(row[high]), n=int(row["members"]))
+
+
+def of_paper(row: Mapping[str, str]) -> float | None:
+    """The paper's SNR of the row's method, network and data set, corrected, where it has one."""
+    dataset, _, model = row["network"].rpartition("-")[0].partition("-")
+    found = rows.of_paper(" ".join(row["method"].split()[: 2 if "gradcam" in row["method"] else 1]), model, dataset)
+    return found[0] if len(found) == 1 else None
+
+
+def lines(table: Path) -> Iterator[list[str]]:
+    """The rows as cells of a Markdown table under ``HEAD``."""
+    for row in read(table):
+        paper = of_paper(row)
+        yield [
+            row["arm"] or "–", row["members"], row["epoch"], ", ".join(filter(None, (row["method"], row["asked"]))),
+            row["images"], str(estimate(row, "snr")), str(estimate(row)), "–" if paper is None else number(paper),
+            f"{float(row['accuracy']):.3f}, {float(row['training accuracy']):.3f}",
+        ]  # fmt: skip
