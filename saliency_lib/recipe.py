@@ -40,6 +40,9 @@ def device_settings(device: str) -> dict[str, bool]:
     return DEVICE_SETTINGS[kind] | ({"bfloat16": False} if precision else {})
 
 
+AUGMENT = ("none", "flip_crop", "resized_crop")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained; part of an ensemble's key, so every field is recorded.
@@ -52,7 +55,8 @@ class Recipe:
     lr : float, optional
         Peak learning rate; default 0.01 (Woerl et al.), for networks without shortcuts that of a small sweep.
     augment : str
-        ``"none"`` or ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side).
+        ``"none"``, ``"flip_crop"`` (random mirror image, random shift by up to an eighth of the side) or
+        ``"resized_crop"`` (random mirror image, a random part of 35 to 100 % of the area enlarged).
     label_seed : int, optional
         Train on labels permuted with this seed (Adebayo et al.); default: the true ones.
     together : int
@@ -79,8 +83,8 @@ class Recipe:
     def __post_init__(self):
         if self.schedule not in ("adam_onecycle", "sgd_step"):
             raise ValueError(f"unknown schedule {self.schedule!r}; one of ['adam_onecycle', 'sgd_step']")
-        if self.augment not in ("none", "flip_crop"):
-            raise ValueError(f"unknown augment {self.augment!r}; one of ['none', 'flip_crop']")
+        if self.augment not in AUGMENT:
+            raise ValueError(f"unknown augment {self.augment!r}; one of {list(AUGMENT)}")
         settings = device_settings(self.device)
         for name in ("epochs", "batch_size", "together"):
             if getattr(self, name) < 1:

@@ -181,7 +181,7 @@ def test_members_that_differ_in_their_augmentation_see_the_same_batches(own_stor
             calls.append((images.float().sum().item(), generator.initial_seed()))
             return images
 
-        monkeypatch.setattr(training, "flip_crop", noted)
+        monkeypatch.setitem(training.AUGMENT, "flip_crop", noted)
         train.train_members(spec, [member])
     totals, seeds = ([[call[part] for call in calls] for calls in seen.values()] for part in (0, 1))
     assert totals[0] == totals[1] and len(totals[0]) > 2 and set(seeds[0]).isdisjoint(seeds[1])

@@ -37,7 +37,12 @@ def weights(model):
 
 @pytest.mark.parametrize(
     "recipe",
-    [Recipe(epochs=2, lr=0.01), Recipe("sgd_step", epochs=2, lr=0.01), Recipe(epochs=2, lr=0.01, augment="flip_crop")],
+    [
+        Recipe(epochs=2, lr=0.01),
+        Recipe("sgd_step", epochs=2, lr=0.01),
+        Recipe(epochs=2, lr=0.01, augment="flip_crop"),
+        Recipe(epochs=2, lr=0.01, augment="resized_crop"),
+    ],
 )
 def test_same_seed_same_weights_other_seed_other_weights(recipe):
     one, two, other = (weights(fitted(recipe, seed)[0]) for seed in (3, 3, 4))
@@ -126,6 +131,25 @@ def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
         ]
         assert any(torch.equal(middle, window) for window in windows)
     assert not torch.equal(out, images)
+
+
+def test_resized_crop_enlarges_a_part_of_each_picture():
+    """Of pictures whose values are their pixels' places, what comes out says which part was taken."""
+    side, n = 32, 400
+    down, across = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    images = torch.stack([across, down, torch.zeros_like(down)]).float().expand(n, 3, side, side)
+    out = training.resized_crop(images, torch.Generator().manual_seed(0))
+    assert out.shape == images.shape and out.dtype == images.dtype
+    taken = [(out[:, k].diff(dim=2 - k)[:, 8:-8, 8:-8] * 1.0).flatten(1).median(1).values for k in (0, 1)]
+    width, height = (
+        step.abs() for step in taken
+    )  # of the part, relative to the picture: enlarged, pixels move by less
+    assert 0 < (taken[0] < 0).float().mean() < 1 and (taken[1] > 0).all(), "mirrored from left to right alone"
+    assert (width <= 1 + 1e-4).all() and (width * height).min() > 0.34 and (width * height).max() > 0.9
+    assert (width / height).max() < 4 / 3 + 1e-3 and (width / height).min() > 3 / 4 - 1e-3
+    assert out[:, 0].min() >= 0 and out[:, 1].max() <= side - 1, "nothing from outside the picture"
+    rounded = training.resized_crop(images.to(torch.uint8), torch.Generator().manual_seed(0))
+    assert rounded.dtype == torch.uint8 and (rounded - out).abs().max() <= 0.5 + 1e-4
 
 
 def test_snapshots_and_history():
