@@ -16,7 +16,7 @@ from saliency_lib.book.plotting import BLUE, GREEN, ORANGE, PINK, STYLE, YELLOW,
 from saliency_lib.estimates import Estimate
 
 FOLDER, NAME = "cifar10-resnet18", "03_why_cifar"
-TITLES = {"input_gradient": "gradient", "gradcam top": "GradCAM, top layer", "gradcam mid": "GradCAM, mid layer"}
+TITLES = {"input_gradient": "gradient", "gradcam top": "GradCAM top", "gradcam mid": "GradCAM mid"}
 COLOURS = (BLUE, GREEN, PINK, YELLOW)  # of the arms
 ALT = (
     "Three panels of corrected SNR over training accuracy for gradient, GradCAM top and GradCAM mid, a line for each "
@@ -83,7 +83,7 @@ def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
 def _ways(axes: plt.Axes, ways: dict[str, Estimate], papers: float, title: str) -> None:
     """A dot for each way to ask, and a line at the paper's value."""
     axes.axvline(papers, color=ORANGE, ls="--", lw=1)
-    axes.set_title(title, fontsize=8)
+    axes.set_title(title, fontsize=7)
     if ways:
         forest(axes, ways)
     axes.set(xlabel="SNR, corrected", xlim=(0, None))
