@@ -65,7 +65,7 @@ def resized_crop(images: Tensor, generator: torch.Generator) -> Tensor:
     side[:, 0] *= torch.where(chance[4] < 0.5, -1, 1)
     grid = F.affine_grid(torch.cat([torch.diag_embed(side), centre[:, :, None]], 2), list(images.shape), False)
     found = F.grid_sample(images.float(), grid.to(images.device), padding_mode="border", align_corners=False)
-    return found if images.is_floating_point() else found.round().to(images.dtype)
+    return (found if images.is_floating_point() else found.round()).to(images.dtype)
 
 
 AUGMENT = {"flip_crop": flip_crop, "resized_crop": resized_crop}  # by the recipe's name
@@ -214,6 +214,7 @@ def _batches(
     order = torch.stack([torch.randperm(len(train), generator=g) for g in generators], 1).to(labels.device)
     for rows in order.tensor_split(math.ceil(len(train) / recipe.batch_size)):  # (images of the batch, members)
         images = train.images[rows]
-        if change := AUGMENT.get(recipe.augment):
+        if recipe.augment != "none":
+            change = AUGMENT[recipe.augment]
             images = torch.stack([change(images[:, i], g) for i, g in enumerate(changes)], 1)
         yield train.normalise(images.flatten(0, 1)).unflatten(0, rows.shape).flatten(1, 2), labels[rows].T

@@ -62,7 +62,7 @@ def test_what_two_cores_reach_asks_the_same_networks_otherwise():
 
 
 @pytest.mark.parametrize("name", ["input_gradient", "gradcam"])
-def test_asked_otherwise(name):
+def test_asked_otherwise(name, monkeypatch):
     method = attribution.METHODS[name].function
     with seeded(0):
         model = models.build("resnet_small", 4).double().eval()
@@ -74,12 +74,20 @@ def test_asked_otherwise(name):
     assert torch.equal(maps["predicted class"], method(model, x, said)) and torch.equal(maps[""], method(model, x, y))
     assert torch.equal(maps["training images"], maps[""])
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()) and not model.training
+    each = sum(method(model, x, torch.full_like(y, k)) for k in range(4))
+    torch.testing.assert_close(maps["sum of logits"], each)
     if name == "input_gradient":
-        each = sum(method(model, x, torch.full_like(y, k)) for k in range(4))
-        torch.testing.assert_close(maps["sum of logits"], each)
         leaf = x.clone().requires_grad_()
         logits = copy.deepcopy(model).train()(leaf).gather(1, y[:, None]).sum()
         torch.testing.assert_close(maps["batch statistics"], torch.autograd.grad(logits, leaf)[0].float())
+        monkeypatch.setattr(asked, "BATCH", 3)
+        options = {"seed": 0, "batch_size": None}
+        halves = asked.asked(method, "batch statistics")(model, x, y, **options)
+        each = [
+            asked.asked(method, "batch statistics")(model, *part, **options) for part in zip(x.split(3), y.split(3))
+        ]
+        torch.testing.assert_close(halves, torch.cat(each))
+        assert (halves - maps["batch statistics"]).abs().max() > 1e-6
     else:
         assert (maps["batch statistics"] - maps[""]).abs().max() > 1e-6
 
@@ -96,7 +104,7 @@ def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
     (elsewhere / arms.FOLDER).mkdir()
     table = elsewhere / "figures" / "custom" / measured.FILE
     shutil.copy(table, elsewhere / arms.FOLDER)
-    arms.draw(elsewhere)
+    assert not arms.fresh(elsewhere) and arms.draw(elsewhere).exists() and arms.fresh(elsewhere)
     content = json.loads((elsewhere / arms.FOLDER / f"{arms.NAME}.json").read_text())
     kept = content["numbers"][plan.AS_BEFORE]["epoch 2"]["input_gradient, sum of logits"]["value"]
     assert f"{kept:.4f}" == next(row for row in found if row["asked"] == "sum of logits")["corrected"]
@@ -127,7 +135,7 @@ def test_rows_are_kept_as_they_are_made_and_not_made_again(elsewhere, monkeypatc
         assert 0 <= float(row["accuracy"]) <= 1 and row["torch"] == torch.__version__ and "photodigits" in row["data"]
     assert plan.run("paper", 600, TINY, [], said.append) == "all is measured, 0 rows of it now"
     assert rows(elsewhere) == found
-    assert plan.run("paper", 600, TINY, ["04"], said.append) == "all is measured, 0 rows of it now"
+    assert plan.run("paper", 600, TINY, ["08"], said.append) == "all is measured, 0 rows of it now"
 
 
 def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
@@ -184,7 +192,12 @@ def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
 
 @pytest.mark.parametrize(
     "options,says",
-    [(["--profile", "quick", "--budget", "9"], "paper"), (["--profile", "paper", "--budget", "0"], "above zero")],
+    [
+        (["--profile", "quick", "--budget", "9"], "paper"),
+        (["--profile", "paper", "--budget", "0"], "above zero"),
+        (["--profile", "paper", "--budget", "9", "--only", "05"], "rows of 03, 04, 06, 08 alone"),
+        (["--profile", "paper", "--budget", "9", "--set", "n_eval=-3"], "n_eval=-3 should be a number of images"),
+    ],
 )
 def test_a_budget_of_something_else_is_told(options, says, capsys):
     assert cli.main(options) == 2 and says in capsys.readouterr().out

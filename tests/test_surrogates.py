@@ -216,3 +216,7 @@ def test_perturbations_go_through_the_network_in_large_batches(pictures, method)
     net = Counting().eval()
     getattr(attribution, method)(net, *(part[:2] for part in pictures), n_samples=300, n_segments=20, batch_size=100)
     assert net.batches == [1, 1, 2] + 6 * [100], "three passes look at the model"
+
+
+def test_as_many_superpixels_as_pixels_are_the_pixels():
+    assert torch.equal(lime_shap.superpixels(torch.zeros(3, 4, 6), 24), torch.arange(24).view(4, 6))

@@ -10,6 +10,7 @@ from torch import nn
 
 from saliency_lib import data, inference, models, recipe, training
 from saliency_lib.models.stacked import Stacked
+from saliency_lib.recipe import AUGMENT
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
@@ -140,13 +141,15 @@ def test_resized_crop_enlarges_a_part_of_each_picture():
     images = torch.stack([across, down, torch.zeros_like(down)]).float().expand(n, 3, side, side)
     out = training.resized_crop(images, torch.Generator().manual_seed(0))
     assert out.shape == images.shape and out.dtype == images.dtype
-    taken = [(out[:, k].diff(dim=2 - k)[:, 8:-8, 8:-8] * 1.0).flatten(1).median(1).values for k in (0, 1)]
-    width, height = (
-        step.abs() for step in taken
-    )  # of the part, relative to the picture: enlarged, pixels move by less
-    assert 0 < (taken[0] < 0).float().mean() < 1 and (taken[1] > 0).all(), "mirrored from left to right alone"
+    taken = [out[:, k].diff(dim=2 - k)[:, 8:-8, 8:-8].flatten(1).median(1).values for k in (0, 1)]
+    width, height = map(torch.abs, taken)  # of the part, relative to the picture: enlarged, pixels move by less
+    assert 0.4 < (taken[0] < 0).float().mean() < 0.6 and (taken[1] > 0).all(), "mirrored from left to right alone"
     assert (width <= 1 + 1e-4).all() and (width * height).min() > 0.34 and (width * height).max() > 0.9
     assert (width / height).max() < 4 / 3 + 1e-3 and (width / height).min() > 3 / 4 - 1e-3
+    assert (width * height).min() < 0.4 and (width / height).max() > 1.25 and (width / height).min() < 0.8
+    for k in (0, 1):
+        first, last = out[:, k].flatten(1).min(1).values, out[:, k].flatten(1).max(1).values
+        assert ((first < 1) & (last < 25)).any() and ((first > 6) & (last > 30)).any(), "parts from edge to edge"
     assert out[:, 0].min() >= 0 and out[:, 1].max() <= side - 1, "nothing from outside the picture"
     rounded = training.resized_crop(images.to(torch.uint8), torch.Generator().manual_seed(0))
     assert rounded.dtype == torch.uint8 and (rounded - out).abs().max() <= 0.5 + 1e-4
@@ -357,3 +360,7 @@ def test_a_network_that_cannot_be_stacked_is_refused(message):
 def test_every_network_needs_a_seed():
     with pytest.raises(ValueError, match="there are 2 networks, 1 seeds"):
         training.fit_together([fresh(), fresh()], digits(), Recipe(epochs=1, lr=0.01), [0])
+
+
+def test_every_augmentation_of_a_recipe_is_one():
+    assert {"none", *training.AUGMENT} == set(AUGMENT)

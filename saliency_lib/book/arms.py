@@ -3,6 +3,7 @@
 Every arm is measured by three numbers together; one that explains the difference reaches the paper's three.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import matplotlib.pyplot as plt
 
 from saliency_lib.book import plan, rows
 from saliency_lib.book.drawing import interval_dot
-from saliency_lib.book.measured import FILE, estimate, read
-from saliency_lib.book.plotting import BLUE, GREEN, ORANGE, PINK, STYLE, YELLOW, Run, forest, keep
+from saliency_lib.book.measured import FILE, OF_ROWS, estimate, read
+from saliency_lib.book.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, STYLE, YELLOW, Run, forest, keep
 from saliency_lib.estimates import Estimate
 
-FOLDER, NAME = "cifar10-resnet18", "03_why_cifar"
+FOLDER, NAME = "cifar10-resnet18", OF_ROWS[0]
 TITLES = {"input_gradient": "gradient", "gradcam top": "GradCAM top", "gradcam mid": "GradCAM mid"}
-COLOURS = (BLUE, GREEN, PINK, YELLOW)  # of the arms
+COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK, ORANGE)  # of the arms
 ALT = (
     "Three panels of corrected SNR over training accuracy for gradient, GradCAM top and GradCAM mid, a line for each "
     "arm with a dot for each epoch that was measured, and a dashed line at the paper's value; below, for "
@@ -25,10 +26,17 @@ ALT = (
 )
 
 
-def draw(figures: Path) -> None:
-    """Draw ``03_why_cifar`` from the rows that there are, in the folder of its data set and network."""
-    if not (measured := read(figures / FOLDER / FILE)):
-        return
+def fresh(figures: Path) -> bool:
+    """Whether the figure shows the rows that there are; true without rows."""
+    measured, path = read(figures / FOLDER / FILE), figures / FOLDER / f"{NAME}.json"
+    return not measured or (
+        path.exists() and json.loads(path.read_text(encoding="utf-8"))["series"]["rows"] == measured
+    )
+
+
+def draw(figures: Path) -> Path:
+    """Draw ``03_why_cifar`` from the rows that there are, in the folder of its data set and network; its path."""
+    measured = read(figures / FOLDER / FILE)
     usual = [row for row in measured if not row["asked"] and row["method"] in TITLES]
     asked = [row for row in measured if row["arm"] == plan.AS_BEFORE]
     matplotlib.style.use(STYLE)
@@ -49,10 +57,11 @@ def draw(figures: Path) -> None:
     axes[1, 3].yaxis.tick_right()
     content = {
         "id": NAME, "paper": "Tab. 1a, why ours differ", "alt": ALT, "numbers": numbers(measured), "verdicts": [],
-        "series": {"rows": measured}, "provenance": Run("03_compare_methods", {"profile": FOLDER}).provenance(),
+        "series": {"rows": measured}, "provenance": _provenance(measured),
     }  # fmt: skip
-    keep(fig, content, figures / FOLDER)
+    png = keep(fig, content, figures / FOLDER)
     plt.close(fig)
+    return png
 
 
 def numbers(measured: Sequence[dict[str, str]]) -> dict:
@@ -62,6 +71,14 @@ def numbers(measured: Sequence[dict[str, str]]) -> dict:
         way = ", ".join(filter(None, (row["method"], row["asked"])))
         found.setdefault(row["arm"], {}).setdefault(f"epoch {row['epoch']}", {})[way] = estimate(row)
     return found | {"paper": {method: _papers(method) for method in TITLES}}
+
+
+def _provenance(measured: Sequence[dict[str, str]]) -> dict:
+    """That of the drawing, with what the rows say of their data, networks and versions."""
+    drawn = Run("03_compare_methods", {"profile": FOLDER}).provenance()
+    of_rows = {name: sorted({row[name] for row in measured}) for name in ("data", "device", "torch")}
+    networks = {row["network"]: int(row["members"]) for row in measured}
+    return drawn | {"from": FILE, "rows": of_rows | {"networks": networks}}
 
 
 def _papers(method: str) -> float:

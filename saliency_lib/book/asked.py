@@ -29,7 +29,7 @@ def sum_of_logits(
 def batch_statistics(
     method: Callable[..., Tensor], model: nn.Module, images: Tensor, targets: Tensor, **options
 ) -> Tensor:
-    """Maps with batch normalisation as in training: by mean and spread of the 128 images beside."""
+    """Maps with batch normalisation as in training: by mean and spread of up to 128 images together."""
     inference.facts(model, images)  # which the copy has too: asked itself, it would say that a map hangs on its batch
     model = hooks.copied(model)
     for module in model.modules():

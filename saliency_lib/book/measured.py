@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from saliency_lib.book import rows
-from saliency_lib.estimates import Estimate, number
+from saliency_lib.estimates import GROUPS, Estimate, number
 from saliency_lib.runtime.store import atomic, locked
 
-FILE = "rows.csv"
+FILE, OF_ROWS = "rows.csv", ("03_why_cifar",)  # and the figures that are drawn from it, by no notebook
 HEAD = ("recipe", "networks", "epoch", "method", "images", "SNR (Eq. 5)", "corrected", "the paper's, corrected",
-        "accuracy, of training images")  # fmt: skip
+        "accuracy, of 1,000 training images")  # fmt: skip
 
 
 def read(table: Path) -> list[dict[str, str]]:
@@ -25,16 +25,18 @@ def append(table: Path, row: Mapping) -> None:
     """Add a row, so that a stop at any moment leaves a whole table."""
     with locked(table.with_name(".rows.lock")):
         rows = [*read(table), {name: str(value) for name, value in row.items()}]
+        names = dict.fromkeys(name for each in rows for name in each)
         with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            out = csv.DictWriter(file, list(row))
+            out = csv.DictWriter(file, list(names), restval="")
             out.writeheader()
             out.writerows(rows)
 
 
 def estimate(row: Mapping[str, str], name: str = "corrected") -> Estimate:
     """A row's SNR with its interval over members: what noise adds to it taken off, or as it is, ``snr``."""
+    n = int(row["members"])
     low, high = ("low", "high") if name == "snr" else (f"{name} low", f"{name} high")
-    return Estimate(float(row[name]), float(row[low]), float(row[high]), n=int(row["members"]))
+    return Estimate(float(row[name]), float(row[low]), float(row[high]), df=min(n, GROUPS) - 1, n=n)
 
 
 def of_paper(row: Mapping[str, str]) -> float | None:

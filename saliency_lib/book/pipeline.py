@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from saliency_lib.book import pace, profiles, script
+from saliency_lib.book import measured, pace, profiles, script
 from saliency_lib.runtime import code, parallel
 from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.store import PROJECT, SHARED, atomic, figures_root, locked
@@ -157,7 +157,7 @@ def _stamp(folder: Path, notebook: str) -> Path:
 def _figures(notebook: str, parameters: dict) -> dict[Path, tuple[int, int]]:
     """Its figures' JSON, and what tells a file that was written again, also where the clock was set back meanwhile."""
     paths = sorted((figures_root() / parameters["profile"]).glob(f"{notebook[:2]}_*.json"))
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths if path.stem not in measured.OF_ROWS}
 
 
 def _first_figure(values: dict[str, dict], since: int) -> Path | None:

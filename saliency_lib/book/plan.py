@@ -89,16 +89,16 @@ def paper() -> Iterator[Step]:
 
 
 def paper_cpu() -> Iterator[Step]:
-    """Steps that two cores reach in hours: CIFAR-10 with 20,000 images, then Imagenette, whose networks take longer."""
+    """Steps for two cores: CIFAR-10 with 20,000 images takes hours, Imagenette nights, about one for four networks."""
     cifar = profiles.load("paper-cpu")["03_compare_methods"]["main"] | {"n_members": 4}
     for rows, ways in ((THREE_OF_1000, ("", *OTHERWISE)), (LIME, ("",))):
         yield Step("03", "cifar10-resnet18", AS_BEFORE, cifar, rows, otherwise=ways)
     for arm in list(ARMS)[:2]:
         fields = cifar | {"epochs": 30} | ARMS[arm]
-        yield Step("03", "cifar10-resnet18", arm, fields, THREE_OF_1000, SNAPSHOTS)
+        yield Step("03", "cifar10-resnet18", f"{arm}, 20,000 images", fields, THREE_OF_1000, SNAPSHOTS)
     imagenette = profiles.ensembles("paper")["main"] | {"epochs": 30, "batch_size": 64, "lr": 0.01}
     for n in (4, 8, 12):
-        yield Step("03", "imagenette-resnet18", "", imagenette | {"n_members": n})
+        yield Step("03", "imagenette-resnet18", "30 epochs, batches of 64", imagenette | {"n_members": n})
 
 
 PLANS = {"paper": paper, "paper-cpu": paper_cpu}
@@ -126,7 +126,11 @@ def run(profile: str, seconds: float, changes: Mapping, only: Sequence[str], say
         raise ValueError(f"--budget is of the papers' data: --profile {' or '.join(PLANS)}, not {profile}")
     if seconds <= 0:
         raise ValueError(f"--budget wants seconds above zero, not {seconds:g}")
+    if (most := changes.get("n_eval")) is not None and (type(most) is not int or most < 1):
+        raise ValueError(f"--set n_eval={most} should be a number of images, one or more")
     chosen, made = {word[:2].zfill(2) for word in only}, 0
+    if chosen and not chosen & (known := {step.notebook for step in PLANS[profile]()} | {name[:2] for name in WHOLE}):
+        raise ValueError(f"--only {' '.join(only)}: a budget has rows of {', '.join(sorted(known))} alone")
     try:
         with deadline.budget(seconds):
             for step in (step for step in PLANS[profile]() if not only or step.notebook in chosen):
@@ -154,7 +158,7 @@ def _rows(step: Step, changes: Mapping) -> Iterator[str]:
         n = min(filter(None, (n, most)), default=None)
         known = {"network": spec.key, "arm": step.arm, "members": spec.n_members, "epoch": epoch, "method": row,
                  "asked": otherwise, "options": str(options), "asked for": n or "all"}  # fmt: skip
-        if any(all(old[name] == str(value) for name, value in known.items()) for old in measured.read(table)):
+        if any(all(old.get(name, "") == str(value) for name, value in known.items()) for old in measured.read(table)):
             continue
         ensemble = ensembles.get(spec, "processes")
         found = known | _measured(ensemble, row, options, n, epoch, otherwise)

@@ -189,12 +189,11 @@ def stale() -> list[Path]:
     return [path for path in PAGES if current(path) != path.read_text(encoding="utf-8")]
 
 
-def publish() -> list[Path]:
+def publish(figures: Path = PROJECT / "figures") -> list[Path]:
     """Bring pages and notebooks up to date with the committed figures; gives those that it wrote."""
     from saliency_lib.book import arms  # here, since pages alone need no pictures
 
-    arms.draw(PROJECT / "figures")
-    written = []
+    written = [] if arms.fresh(figures) else [arms.draw(figures)]
     for path in PAGES:  # the last holds paragraphs of the first
         if (text := current(path)) != path.read_text(encoding="utf-8"):
             with atomic(path) as temporary:
