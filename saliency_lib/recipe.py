@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from saliency_lib.augmentation import AUGMENT
 from saliency_lib.models.catalogue import CONVNET
 
 # Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
@@ -38,9 +39,6 @@ def device_settings(device: str) -> dict[str, bool]:
     able = torch.cpu.get_capabilities()
     kind = "cpu-bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else device
     return DEVICE_SETTINGS[kind] | ({"bfloat16": False} if precision else {})
-
-
-AUGMENT = ("none", "flip_crop", "resized_crop")
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ class Recipe:
     def __post_init__(self):
         if self.schedule not in ("adam_onecycle", "sgd_step"):
             raise ValueError(f"unknown schedule {self.schedule!r}; one of ['adam_onecycle', 'sgd_step']")
-        if self.augment not in AUGMENT:
-            raise ValueError(f"unknown augment {self.augment!r}; one of {list(AUGMENT)}")
+        if self.augment not in ("none", *AUGMENT):
+            raise ValueError(f"unknown augment {self.augment!r}; one of {['none', *AUGMENT]}")
         settings = device_settings(self.device)
         for name in ("epochs", "batch_size", "together"):
             if getattr(self, name) < 1:

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from saliency_lib import __main__ as cli
-from saliency_lib import attribution, ensembles, models
-from saliency_lib.book import arms, asked, measured, plan, profiles
+from saliency_lib import attribution, data, ensembles, models
+from saliency_lib.book import arms, asked, measured, pipeline, plan, profiles
 from saliency_lib.runtime import deadline
 from saliency_lib.runtime.seeds import seeded
 
@@ -101,6 +101,7 @@ def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
     assert [row["asked"] for row in found[::2]] == ["", *asked.OTHERWISE, "", ""]
     snr = {row["asked"]: row["snr"] for row in found[:10:2]}
     assert len(set(snr.values())) == len(snr), "another question, another number"
+    monkeypatch.setenv("SALIENCY_FIGURES", str(elsewhere))
     (elsewhere / arms.FOLDER).mkdir()
     table = elsewhere / "figures" / "custom" / measured.FILE
     shutil.copy(table, elsewhere / arms.FOLDER)
@@ -110,6 +111,8 @@ def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
     assert f"{kept:.4f}" == next(row for row in found if row["asked"] == "sum of logits")["corrected"]
     assert content["numbers"]["paper"]["gradcam mid"] == pytest.approx((1.112**2 - 1 / 30) ** 0.5)
     assert (elsewhere / arms.FOLDER / f"{arms.NAME}.png").stat().st_size > 10_000
+    parameters = {"profile": arms.FOLDER}
+    assert not pipeline._figures("03_compare_methods", parameters), "of no notebook, so a run of 03 removes none"
     lines = list(measured.lines(table))
     assert len(lines) == len(found) and all(len(line) == len(measured.HEAD) for line in lines)
     assert lines[4][3] == "input_gradient, sum of logits" and lines[0][7] == "–", "the paper has no photodigits"
@@ -185,9 +188,19 @@ def test_fewer_images_alone_are_a_change_too(elsewhere, monkeypatch):
 def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
     step = replace(next(plan.paper()), rows=plan.TABLE_1)
     monkeypatch.setitem(plan.PLANS, "paper", lambda: iter([step]))
+    references, measure = [], plan.snr.measure
+
+    def noted(method, *args, **options):
+        references.append(method.keywords.get("references"))
+        return measure(method, *args, **options)
+
+    monkeypatch.setattr(plan.snr, "measure", noted)
     plan.run("paper", 600, TINY | {"n_eval": 2, "n_train": 32, "epochs": 1}, [], print)
     found = {row["method"]: float(row["snr"]) for row in rows(elsewhere)}
     assert list(found) == list(plan.TABLE_1) and all(value > 0 for value in found.values())
+    train = data.load("photodigits", "train", 20).inputs()
+    given = {name: got for name, got in zip(plan.TABLE_1, references) if got is not None}
+    assert set(given) == {"gradient_shap", "deeplift_shap"} and all(torch.equal(got, train) for got in given.values())
 
 
 @pytest.mark.parametrize(
@@ -196,6 +209,7 @@ def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
         (["--profile", "quick", "--budget", "9"], "paper"),
         (["--profile", "paper", "--budget", "0"], "above zero"),
         (["--profile", "paper", "--budget", "9", "--only", "05"], "rows of 03, 04, 06, 08 alone"),
+        (["--profile", "paper-cpu", "--budget", "9", "--only", "06"], "rows of 03 alone"),
         (["--profile", "paper", "--budget", "9", "--set", "n_eval=-3"], "n_eval=-3 should be a number of images"),
     ],
 )

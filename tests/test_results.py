@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 
-from saliency_lib.book import claims, lines, profiles, results, seeds
+from saliency_lib.book import arms, claims, lines, profiles, results, seeds
 from saliency_lib.book.results import PAPERS_DATA, QUICK
 from saliency_lib.runtime.store import PROJECT
 
 
 def test_readme_and_results_are_up_to_date():
-    assert not results.stale(), "call ./run_all.sh publish"
+    assert not results.stale() and arms.fresh(PROJECT / "figures"), "call ./run_all.sh publish"
 
 
 def test_pages_that_differ_are_named_and_written(tmp_path, monkeypatch):

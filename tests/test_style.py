@@ -12,7 +12,7 @@ FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
 # The floor plan of docs/architecture.md, from the ground up: a file imports from its own room and from those before it.
 FLOORS = (
     ("runtime",),
-    ("channels", "estimates", "hooks", "models"),
+    ("augmentation", "channels", "estimates", "hooks", "models"),
     ("inference", "ranks"),
     ("data", "recipe", "checkpoint"),
     ("training",),

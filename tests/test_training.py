@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_lib import data, inference, models, recipe, training
+from saliency_lib import augmentation, data, inference, models, recipe, training
 from saliency_lib.models.stacked import Stacked
-from saliency_lib.recipe import AUGMENT
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import Recipe
 
@@ -123,7 +122,7 @@ def test_permuted_labels_are_a_permutation_and_are_what_is_learnt():
 
 def test_flip_crop_moves_and_mirrors_pixels_and_changes_none():
     images = torch.arange(4 * 3 * 16 * 16).remainder(251).to(torch.uint8).view(4, 3, 16, 16)
-    out = training.flip_crop(images, torch.Generator().manual_seed(0))
+    out = augmentation.flip_crop(images, torch.Generator().manual_seed(0))
     assert out.shape == images.shape and out.dtype == torch.uint8
     for before, after in zip(images, out):
         middle = before[:, 4:12, 4:12]
@@ -139,7 +138,7 @@ def test_resized_crop_enlarges_a_part_of_each_picture():
     side, n = 32, 400
     down, across = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     images = torch.stack([across, down, torch.zeros_like(down)]).float().expand(n, 3, side, side)
-    out = training.resized_crop(images, torch.Generator().manual_seed(0))
+    out = augmentation.resized_crop(images, torch.Generator().manual_seed(0))
     assert out.shape == images.shape and out.dtype == images.dtype
     taken = [out[:, k].diff(dim=2 - k)[:, 8:-8, 8:-8].flatten(1).median(1).values for k in (0, 1)]
     width, height = map(torch.abs, taken)  # of the part, relative to the picture: enlarged, pixels move by less
@@ -151,7 +150,7 @@ def test_resized_crop_enlarges_a_part_of_each_picture():
         first, last = out[:, k].flatten(1).min(1).values, out[:, k].flatten(1).max(1).values
         assert ((first < 1) & (last < 25)).any() and ((first > 6) & (last > 30)).any(), "parts from edge to edge"
     assert out[:, 0].min() >= 0 and out[:, 1].max() <= side - 1, "nothing from outside the picture"
-    rounded = training.resized_crop(images.to(torch.uint8), torch.Generator().manual_seed(0))
+    rounded = augmentation.resized_crop(images.to(torch.uint8), torch.Generator().manual_seed(0))
     assert rounded.dtype == torch.uint8 and (rounded - out).abs().max() <= 0.5 + 1e-4
 
 
@@ -360,7 +359,3 @@ def test_a_network_that_cannot_be_stacked_is_refused(message):
 def test_every_network_needs_a_seed():
     with pytest.raises(ValueError, match="there are 2 networks, 1 seeds"):
         training.fit_together([fresh(), fresh()], digits(), Recipe(epochs=1, lr=0.01), [0])
-
-
-def test_every_augmentation_of_a_recipe_is_one():
-    assert {"none", *training.AUGMENT} == set(AUGMENT)

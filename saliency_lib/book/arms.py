@@ -3,6 +3,7 @@
 Every arm is measured by three numbers together; one that explains the difference reaches the paper's three.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from saliency_lib.estimates import Estimate
 
 FOLDER, NAME = "cifar10-resnet18", OF_ROWS[0]
 TITLES = {"input_gradient": "gradient", "gradcam top": "GradCAM top", "gradcam mid": "GradCAM mid"}
-COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK, ORANGE)  # of the arms
+COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK, "0.55")  # of the arms
 ALT = (
     "Three panels of corrected SNR over training accuracy for gradient, GradCAM top and GradCAM mid, a line for each "
     "arm with a dot for each epoch that was measured, and a dashed line at the paper's value; below, for "
@@ -27,11 +28,10 @@ ALT = (
 
 
 def fresh(figures: Path) -> bool:
-    """Whether the figure shows the rows that there are; true without rows."""
+    """Whether the figure shows the rows that there are."""
     measured, path = read(figures / FOLDER / FILE), figures / FOLDER / f"{NAME}.json"
-    return not measured or (
-        path.exists() and json.loads(path.read_text(encoding="utf-8"))["series"]["rows"] == measured
-    )
+    shown = json.loads(path.read_text(encoding="utf-8"))["series"]["rows"] if path.exists() else []
+    return shown == measured
 
 
 def draw(figures: Path) -> Path:
@@ -52,7 +52,6 @@ def draw(figures: Path) -> Path:
     axes[0, 0].set_ylabel("SNR, corrected")
     _legend(axes[0, 3], axes[0, 0])
     limes = {row["method"].removeprefix("lime "): estimate(row) for row in asked if row["method"].startswith("lime")}
-    limes = {name.replace("1024 segments", "every pixel"): value for name, value in limes.items()}
     _ways(axes[1, 3], limes, _papers("lime"), "LIME, 8 epochs")
     axes[1, 3].yaxis.tick_right()
     content = {
@@ -87,7 +86,7 @@ def _papers(method: str) -> float:
 
 def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
     """A line for each arm, from its first epoch to its last."""
-    for colour, arm in zip(COLOURS, dict.fromkeys(row["arm"] for row in of_method)):
+    for colour, arm in zip(itertools.cycle(COLOURS), dict.fromkeys(row["arm"] for row in of_method)):
         some = sorted((row for row in of_method if row["arm"] == arm), key=lambda row: int(row["epoch"]))
         right = [float(row["training accuracy"]) for row in some]
         for k, (x, row) in enumerate(zip(right, some)):

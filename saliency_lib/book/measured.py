@@ -10,7 +10,7 @@ from saliency_lib.runtime.store import atomic, locked
 
 FILE, OF_ROWS = "rows.csv", ("03_why_cifar",)  # and the figures that are drawn from it, by no notebook
 HEAD = ("recipe", "networks", "epoch", "method", "images", "SNR (Eq. 5)", "corrected", "the paper's, corrected",
-        "accuracy, of 1,000 training images")  # fmt: skip
+        "accuracy", "of training images")  # fmt: skip
 
 
 def read(table: Path) -> list[dict[str, str]]:
@@ -24,12 +24,12 @@ def read(table: Path) -> list[dict[str, str]]:
 def append(table: Path, row: Mapping) -> None:
     """Add a row, so that a stop at any moment leaves a whole table."""
     with locked(table.with_name(".rows.lock")):
-        rows = [*read(table), {name: str(value) for name, value in row.items()}]
-        names = dict.fromkeys(name for each in rows for name in each)
+        every = [*read(table), {name: str(value) for name, value in row.items()}]
+        names = dict.fromkeys(name for each in every for name in each)
         with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, list(names), restval="")
             out.writeheader()
-            out.writerows(rows)
+            out.writerows(every)
 
 
 def estimate(row: Mapping[str, str], name: str = "corrected") -> Estimate:
@@ -47,11 +47,13 @@ def of_paper(row: Mapping[str, str]) -> float | None:
 
 
 def lines(table: Path) -> Iterator[list[str]]:
-    """The rows as cells of a Markdown table under ``HEAD``."""
-    for row in read(table):
+    """The rows as cells of a Markdown table under ``HEAD``, those of an ensemble by epoch."""
+    found = read(table)
+    recipes = list(dict.fromkeys(row["arm"] for row in found))
+    for row in sorted(found, key=lambda row: (recipes.index(row["arm"]), int(row["members"]), int(row["epoch"]))):
         paper = of_paper(row)
         yield [
             row["arm"] or "–", row["members"], row["epoch"], ", ".join(filter(None, (row["method"], row["asked"]))),
             row["images"], str(estimate(row, "snr")), str(estimate(row)), "–" if paper is None else number(paper),
-            f"{float(row['accuracy']):.3f}, {float(row['training accuracy']):.3f}",
+            f"{float(row['accuracy']):.3f}", f"{float(row['training accuracy']):.3f}",
         ]  # fmt: skip

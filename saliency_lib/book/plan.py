@@ -42,8 +42,12 @@ TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all
 THREE: Rows = {name: TABLE_1[name] for name in ("input_gradient", "gradcam top", "gradcam mid")}
 GRADIENT: Rows = {"input_gradient": ({}, 1000)}
 THREE_OF_1000: Rows = {name: (options, 1000) for name, (options, _) in THREE.items()}
-LIME: Rows = {f"lime {k} segments": ({"n_samples": 1000, "n_segments": k}, SAMPLED // 2) for k in (25, 100, 1024)}
-WHOLE = ("06_noisegrad", "08_checkerboard_smoothing")  # after all rows: Bykov et al., Tab. 2; Herdt et al., all tables
+SEGMENTS = {"25 segments": 25, "100 segments": 100, "every pixel": 32**2}
+LIME: Rows = {f"lime {name}": ({"n_samples": 1000, "n_segments": k}, SAMPLED // 2) for name, k in SEGMENTS.items()}
+WHOLE = {  # notebooks after all rows: Bykov et al., Tab. 2; Herdt et al., all tables
+    "paper": ("06_noisegrad", "08_checkerboard_smoothing"),
+    "paper-cpu": (),
+}
 SNAPSHOTS = (1, 2, 4, 8, 15)  # epochs of the arms on CIFAR-10, beside the last
 AS_BEFORE = "8 epochs, augmentation"  # the recipe of profile paper-cpu
 ARMS: dict[str, dict] = {
@@ -129,7 +133,9 @@ def run(profile: str, seconds: float, changes: Mapping, only: Sequence[str], say
     if (most := changes.get("n_eval")) is not None and (type(most) is not int or most < 1):
         raise ValueError(f"--set n_eval={most} should be a number of images, one or more")
     chosen, made = {word[:2].zfill(2) for word in only}, 0
-    if chosen and not chosen & (known := {step.notebook for step in PLANS[profile]()} | {name[:2] for name in WHOLE}):
+    if chosen and not chosen & (
+        known := {step.notebook for step in PLANS[profile]()} | {name[:2] for name in WHOLE[profile]}
+    ):
         raise ValueError(f"--only {' '.join(only)}: a budget has rows of {', '.join(sorted(known))} alone")
     try:
         with deadline.budget(seconds):
@@ -137,7 +143,7 @@ def run(profile: str, seconds: float, changes: Mapping, only: Sequence[str], say
                 for line in _rows(step, changes):
                     made += 1
                     say(line)
-            for name in WHOLE if profile == "paper" and not changes else ():
+            for name in WHOLE[profile] if not changes else ():
                 if not only or name[:2] in chosen:
                     script.run(name, pipeline.settings("paper", [name], {})[name])
     except deadline.OutOfTime:
