@@ -37,6 +37,19 @@ def test_every_item_comes_back_with_its_result(name):
     assert dict(parallel.run(square, [3], name)) == {3: 9}, "still works after a failure"
 
 
+def process(_):
+    return os.getpid()
+
+
+def test_processes_share_a_gpu_where_the_user_says_how_many(monkeypatch):
+    found = {pid for _, pid in parallel.run(process, range(4), "processes", "cuda")}
+    assert os.getpid() not in found and len(found) <= 2
+    monkeypatch.delenv("SALIENCY_PROCESSES")
+    assert {pid for _, pid in parallel.run(process, range(4), "processes", "cuda")} == {os.getpid()}
+    monkeypatch.setattr(workers, "cores", lambda: 3)
+    assert workers.processes() == 3 and workers.processes("cuda") == 1
+
+
 def slept(seconds):
     time.sleep(seconds)
     return seconds

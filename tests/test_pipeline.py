@@ -146,6 +146,9 @@ def test_cores_are_shared_among_notebooks(monkeypatch):
     monkeypatch.delenv("SALIENCY_THREADS")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pipeline.shares(9)[0] == 1, "they would share one GPU's memory"
+    assert pipeline.shares(9)[1]["SALIENCY_PROCESSES"] == "3"
+    monkeypatch.delenv("SALIENCY_PROCESSES")
+    assert pipeline.shares(9)[1]["SALIENCY_PROCESSES"] == "1", "members share it only where the user says so"
 
 
 @pytest.mark.notebook

@@ -158,6 +158,23 @@ def test_a_spent_budget_loses_nothing(elsewhere, monkeypatch):
     assert all((folder / name).stat().st_mtime_ns == at for name, at in done.items()), "not trained again"
 
 
+def test_a_row_that_the_budget_ends_in_goes_on(elsewhere, monkeypatch):
+    steps = [replace(next(plan.paper()), rows=some) for some in (plan.GRADIENT, {"lime": ({"n_samples": 20}, 100)})]
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter(steps[:1]))
+    plan.run("paper", 600, TINY, [], print)  # trains the networks
+    monkeypatch.setitem(plan.PLANS, "paper", lambda: iter(steps[1:]))
+    before, looks = set((elsewhere / "results").glob("measure-*.pickle")), itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(deadline, "passed", lambda: next(looks) > 6)  # at the first network of the third part
+        assert "call again" in plan.run("paper", 600, TINY | {"n_eval": 25}, [], print)
+    kept = {path: path.stat().st_mtime_ns for path in set((elsewhere / "results").glob("measure-*.pickle")) - before}
+    assert len(kept) == 2 and len(rows(elsewhere)) == 1
+    plan.run("paper", 600, TINY | {"n_eval": 25}, [], print)
+    assert len(set((elsewhere / "results").glob("measure-*.pickle")) - before) == plan.PARTS
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items()), "not measured again"
+    assert [row["images"] for row in rows(elsewhere)] == ["4", "25"]
+
+
 WITHOUT = """
 import sys
 for name in ("papermill", "nbformat", "nbclient", "ipykernel", "jupyterlab", "ipywidgets", "dask"):
@@ -199,7 +216,8 @@ def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
     found = {row["method"]: float(row["snr"]) for row in rows(elsewhere)}
     assert list(found) == list(plan.TABLE_1) and all(value > 0 for value in found.values())
     train = data.load("photodigits", "train", 20).inputs()
-    given = {name: got for name, got in zip(plan.TABLE_1, references) if got is not None}
+    assert len(references) == 2 * len(plan.TABLE_1), "each of two images is a part"
+    given = {name: got for name, got in zip(plan.TABLE_1, references[::2]) if got is not None}
     assert set(given) == {"gradient_shap", "deeplift_shap"} and all(torch.equal(got, train) for got in given.values())
 
 
@@ -218,7 +236,8 @@ def test_a_budget_of_something_else_is_told(options, says, capsys):
 
 
 def test_a_table_is_whole_at_any_moment(tmp_path):
-    for k in range(3):
-        measured.append(tmp_path / "rows.csv", {"a": k, "b": "x, y"})
+    for k in (0, 1, 2, 1):
+        measured.append(tmp_path / "rows.csv", {"a": k}, {"b": "x, y"})
+    assert measured.has(tmp_path / "rows.csv", {"a": 1}) and not measured.has(tmp_path / "rows.csv", {"a": 3})
     with (tmp_path / "rows.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [{"a": str(k), "b": "x, y"} for k in range(3)]

@@ -21,10 +21,20 @@ def read(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def append(table: Path, row: Mapping) -> None:
-    """Add a row, so that a stop at any moment leaves a whole table."""
+def has(table: Path, known: Mapping) -> bool:
+    """Whether there is a row with all of these values."""
+    return any(all(row.get(name, "") == str(value) for name, value in known.items()) for row in read(table))
+
+
+def append(table: Path, known: Mapping, found: Mapping) -> None:
+    """Add what was found, unless another process has put a row of what is ``known`` meanwhile.
+
+    A stop at any moment leaves a whole table.
+    """
     with locked(table.with_name(".rows.lock")):
-        every = [*read(table), {name: str(value) for name, value in row.items()}]
+        if has(table, known):
+            return
+        every = [*read(table), {name: str(value) for name, value in {**known, **found}.items()}]
         names = dict.fromkeys(name for each in every for name in each)
         with atomic(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, list(names), restval="")

@@ -187,13 +187,14 @@ def shares(count: int, jobs: int | None = None) -> tuple[int, dict[str, str]]:
     with PyTorch's own threads, where they share a GPU.
     """
     gpu, usable = torch.cuda.is_available(), cores()
-    threads = number_of("SALIENCY_THREADS") or 0
+    threads = number_of("SALIENCY_THREADS")
     jobs = min(count, jobs or (1 if gpu else max(1, usable // (threads or 1))))
     threads = threads or (max(1, torch.get_num_threads() // jobs) if gpu else 1)
+    processes = number_of("SALIENCY_PROCESSES") or (1 if gpu else max(1, usable // (jobs * threads)))
     return jobs, {
         "SALIENCY_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
-        "SALIENCY_PROCESSES": str(number_of("SALIENCY_PROCESSES") or max(1, usable // (jobs * threads))),
+        "SALIENCY_PROCESSES": str(processes),
         "SALIENCY_QUIET": "1",  # no progress bars in executed notebooks
     }
 
@@ -225,8 +226,7 @@ def run(
     started, began, done, first = time.monotonic(), time.time_ns(), set(results), None
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
         while waiting or running:
-            failed = any(result.error for result in results.values())
-            while waiting and len(running) < jobs and not failed:
+            while waiting and len(running) < jobs and not any(result.error for result in results.values()):
                 name = waiting.pop(0)
                 announce(f"{name}: begun")
                 task = partial(execute, name, values[name], folders[name], force=force, bar=bar, kernel=kernel)

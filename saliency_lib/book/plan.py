@@ -22,9 +22,11 @@ from saliency_lib.book.rows import corrected
 from saliency_lib.data.registry import READ
 from saliency_lib.estimates import student
 from saliency_lib.runtime import deadline
-from saliency_lib.runtime.store import figures_root
+from saliency_lib.runtime.seeds import derive
+from saliency_lib.runtime.store import figures_root, kept
 from saliency_lib.training import GLANCE
 
+PARTS = 10  # of a row's images, measured one after the other
 SAMPLED = 100  # images for methods of many passes
 Rows = Mapping[str, tuple[dict, int | None]]
 TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all); references are training images
@@ -164,11 +166,11 @@ def _rows(step: Step, changes: Mapping) -> Iterator[str]:
         n = min(filter(None, (n, most)), default=None)
         known = {"network": spec.key, "arm": step.arm, "members": spec.n_members, "epoch": epoch, "method": row,
                  "asked": otherwise, "options": str(options), "asked for": n or "all"}  # fmt: skip
-        if any(all(old.get(name, "") == str(value) for name, value in known.items()) for old in measured.read(table)):
+        if measured.has(table, known):
             continue
         ensemble = ensembles.get(spec, "processes")
-        found = known | _measured(ensemble, row, options, n, epoch, otherwise)
-        measured.append(table, found)
+        found = _measured(ensemble, row, options, n, epoch, otherwise)
+        measured.append(table, known, found)
         words = " ".join(filter(None, (step.folder, step.arm, row, otherwise)))
         yield f"{words}, {spec.n_members} networks, epoch {epoch}: SNR {found['snr']}"
 
@@ -184,7 +186,11 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
     if "references" in options:
         options = options | {"references": train.take(options["references"]).inputs()}
     method = asked(partial(attribution.METHODS[row.split()[0]].function, **options), otherwise)
-    result = snr.measure(method, nets, of.inputs(), of.labels, executor="processes")
+    parts = []  # each is kept, so that a row longer than the budget goes on too
+    for k, some in enumerate(torch.arange(len(of)).tensor_split(min(PARTS, len(of)))):
+        part = of.inputs(some), of.labels[some]
+        parts.append(kept(snr.measure, method, nets, *part, seed=derive(0, k), executor="processes"))
+    result = snr.joined(parts)
     plugin, less_noise = result.plugin(), corrected(result)
     history = [record["history"] for record in ensemble.records]
     glance = train.take(min(GLANCE, len(train)))

@@ -1,9 +1,10 @@
 """One place where work runs: here, in processes of this machine, or on a Dask cluster, all by the same loop.
 
-An executor is a name: ``"serial"``; ``"processes"``, one for each core, or serial on a GPU and where there is one core;
-``"dask"``, a cluster on this machine; or the address of a Dask scheduler, ``"tcp://host:8786"``. A worker uses one
-thread, and sees the caller's ``SALIENCY_`` settings and, where it exists, working folder. A task may be any function,
-also one that a notebook defines; a script that uses ``"dask"`` needs its ``if __name__ == "__main__":``.
+An executor is a name: ``"serial"``; ``"processes"``, one for each core, or serial where there is one core and on a GPU,
+unless ``SALIENCY_PROCESSES`` says how many share it; ``"dask"``, a cluster on this machine; or the address of a Dask
+scheduler, ``"tcp://host:8786"``. A worker uses one thread, and sees the caller's ``SALIENCY_`` settings and, where it
+exists, working folder. A task may be any function, also one that a notebook defines; a script that uses ``"dask"``
+needs its ``if __name__ == "__main__":``.
 """
 
 import itertools
@@ -151,9 +152,9 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
 
 def _pool(executor: str, device: str) -> workers.Inline | workers.Processes | workers.Cluster:
     check(executor)
-    if executor == "serial" or (executor == "processes" and (device != "cpu" or workers.processes() == 1)):
+    if executor == "serial" or (executor == "processes" and workers.processes(device) == 1):
         return workers.Inline()
-    return workers.Processes() if executor == "processes" else workers.Cluster(executor, device)
+    return workers.Processes(device) if executor == "processes" else workers.Cluster(executor, device)
 
 
 def _error(future: Future, executor: str) -> BaseException | None:

@@ -82,20 +82,23 @@ def number_of(setting: str) -> int | None:
     return int(value)
 
 
-def processes() -> int:
-    """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core worth using."""
-    return number_of("SALIENCY_PROCESSES") or cores()
+def processes(device: str = "cpu") -> int:
+    """How many are worth having: ``$SALIENCY_PROCESSES``, else one for each core worth using, or one on a GPU."""
+    return number_of("SALIENCY_PROCESSES") or (cores() if device == "cpu" else 1)
 
 
 class Processes(Executor):
-    """One for each core, kept for later calls; they leave with this one, however it ends."""
+    """As many as :func:`processes` says, kept for later calls; they leave with this one, however it ends."""
+
+    def __init__(self, device: str = "cpu"):
+        self.device = device
 
     def _pool(self):
         return get_reusable_executor(self.size(), timeout=None, initializer=_leave_with, initargs=(os.getpid(),))
 
     def size(self) -> int:
         """As many as there are processes: what has not begun can then simply be left."""
-        return processes()
+        return processes(self.device)
 
     def submit(self, task, /, *item, **_) -> Future:
         """Also of a notebook's function."""

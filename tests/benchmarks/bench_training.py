@@ -1,8 +1,11 @@
 """Training: this project's loop against the usual way, a torchvision-style data set in a DataLoader, in one run.
 
 Same network, images, batches, epochs and optimizer; the usual way normalises each image in Python and leaves all
-settings at their defaults. Median of interleaved pairs with the range of their ratios.
+settings at their defaults. Then members in processes side by side, on cores or on one GPU, against one after the other.
+Median of interleaved pairs with the range of their ratios.
 """
+
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +14,9 @@ from timing import compare, report, sized
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from saliency_lib import data, models, training
+from saliency_lib import data, ensembles, models, training
+from saliency_lib.ensembles.train import train_members
+from saliency_lib.runtime import parallel
 from saliency_lib.runtime.seeds import seeded
 
 
@@ -64,3 +69,18 @@ def test_training_speed(dataset, name, n, epochs):
     found = compare(ours, theirs)
     rate = epochs * len(train) / found.ours
     report(f"training {name} on {dataset}, {rate:,.0f} images/s", "a DataLoader, all settings at their defaults", found)
+
+
+@pytest.mark.parametrize("processes", (2, 4) if torch.cuda.is_available() else (2,))
+def test_members_side_by_side(processes, monkeypatch, tmp_path):
+    monkeypatch.setenv("SALIENCY_STORE", str(tmp_path))
+    monkeypatch.setenv("SALIENCY_PROCESSES", str(processes))
+    recipe = training.Recipe(epochs=1, batch_size=64, lr=0.01)
+    network, size = ("resnet18", 128) if recipe.device == "cuda" else ("resnet_small", None)
+    spec = ensembles.EnsembleSpec("photodigits", network, 4, recipe, n_train=sized(4000, 64), n_val=64, size=size)
+
+    def trained(executor):
+        assert len(list(parallel.run(partial(train_members, spec), [(k,) for k in range(4)], executor, recipe.device)))
+
+    found = compare(partial(trained, "processes"), partial(trained, "serial"))
+    report(f"training four {network}, {processes} processes, {recipe.device}", "one after the other", found)
