@@ -120,7 +120,10 @@ def test_help_names_every_command_and_option(capsys):
     "words,message",
     [
         (["site", "--edition", "teacher"], "unknown edition 'teacher'; one of full, student"),
-        (["--profile", "slow"], "unknown profile 'slow'; one of ['paper', 'paper-cpu', 'quick', 'smoke']"),
+        (
+            ["--profile", "slow"],
+            "unknown profile 'slow'; one of ['imagenette-cpu', 'paper', 'paper-cpu', 'quick', 'smoke']",
+        ),
         (["--only", "99"], "no notebook '99'"),
         (["--set", "n_members"], "--set wants NAME=VALUE, not 'n_members'"),
         (["--set", "members=3"], "--set members: no parameter of"),

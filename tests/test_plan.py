@@ -59,6 +59,10 @@ def test_what_two_cores_reach_asks_the_same_networks_otherwise():
     recipes = [profiles.spec("x", dict(step.fields) | {"snapshots": 0}).recipe for step in steps]
     assert [recipe.augment for recipe in recipes[:4]] == ["flip_crop"] * 2 + ["none", "flip_crop"]
     assert recipes[-1].lr == 0.01 and recipes[-1].schedule == "adam_onecycle", "as in Woerl et al."
+    main = profiles.load("imagenette-cpu")["03_compare_methods"]["main"]
+    assert all(
+        profiles.spec("main", main | {"seed": 0}).key == profiles.spec("x", dict(step.fields)).key for step in steps[4:]
+    )
 
 
 @pytest.mark.parametrize("name", ["input_gradient", "gradcam"])

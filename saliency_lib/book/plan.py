@@ -102,9 +102,9 @@ def paper_cpu() -> Iterator[Step]:
     for arm in list(ARMS)[:2]:
         fields = cifar | {"epochs": 30} | ARMS[arm]
         yield Step("03", "cifar10-resnet18", f"{arm}, 20,000 images", fields, THREE_OF_1000, SNAPSHOTS)
-    imagenette = profiles.ensembles("paper")["main"] | {"epochs": 30, "batch_size": 64, "lr": 0.01}
+    imagenette = profiles.ensembles("imagenette-cpu")["main"]
     for n in (4, 8, 12):
-        yield Step("03", "imagenette-resnet18", "30 epochs, batches of 64", imagenette | {"n_members": n})
+        yield Step("03", "imagenette-resnet18", "30 epochs, enlarged crops", imagenette | {"n_members": n})
 
 
 PLANS = {"paper": paper, "paper-cpu": paper_cpu}
