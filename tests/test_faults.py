@@ -54,7 +54,7 @@ def work(folder: Path) -> None:
         figure, axes = plotting.plt.subplots()
         plotting.forest(axes, {method: found})
         run = plotting.Run("02_gradient_snr", {"profile": "smoke"})
-        plotting.save_figure(figure, f"02_{method}", run, alt="", paper="", numbers={"snr": found})
+        run.save(figure, f"02_{method}", numbers={"snr": found})
 
 
 def made(folder: Path) -> dict:

@@ -6,7 +6,7 @@ import json
 import nbformat
 import pytest
 
-from saliency_lib.book import claims, pipeline, plotting, profiles
+from saliency_lib.book import captions, claims, pipeline, plotting, profiles
 from saliency_lib.book.compare import compare
 from saliency_lib.book.results import PAPERS_DATA
 from saliency_lib.runtime.store import PROJECT
@@ -42,6 +42,17 @@ def test_a_reader_can_take_it_in(name):
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
     functions = sum(source.count("def ") for source in (*kinds["spine"], *kinds["appendix"]))
     assert len(kinds["spine"]) <= 25 and len(kinds["appendix"]) <= 10 and functions <= 12
+
+
+def test_every_figure_has_its_caption():
+    """A line of data/figures.csv with a brace for each of the words that the notebook gives, and no line more."""
+    saved = {}
+    for call in (node for name in BOOKS for cell in code(name) for node in ast.walk(ast.parse(cell.source))):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("run.save", "run.save_animation"):
+            words = [len(given.value.elts) for given in call.keywords if given.arg == "words"]
+            saved[call.args[1].value] = max([saved.get(call.args[1].value, 0), *words])
+    assert {name: said.alt.count("{}") for name, said in captions.table().items()} == saved
+    assert all(len(said.alt) >= 40 and said.alt.endswith(".") for said in captions.table().values())
 
 
 def test_every_notebook_installs_the_library_where_it_is_missing(monkeypatch):

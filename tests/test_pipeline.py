@@ -19,7 +19,7 @@ import matplotlib; matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from saliency_lib.book import plotting
 run = plotting.start("{name}", globals())
-plotting.save_figure(plt.figure(), "{figure}", run, alt="", paper="", numbers={{"n": n}})
+run.save(plt.figure(), "{figure}", numbers={{"n": n}})
 """
 
 
@@ -35,7 +35,7 @@ spec = EnsembleSpec("digits", "resnet_small", 3, Recipe(epochs=1, batch_size=50)
 nets, val = ensembles.get(spec, "processes"), ensembles.splits(spec)[1]
 powers = snr.measure("input_gradient", nets, val.inputs(), val.labels, executor="processes").value
 numbers = {{"mean": powers.mean.double(), "noise": powers.noise.double()}}
-plotting.save_figure(plt.figure(), "{name}", run, alt="", paper="", numbers=numbers)
+run.save(plt.figure(), "{name}", numbers=numbers)
 """
 
 

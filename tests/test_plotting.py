@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from saliency_lib.attribution import METHODS
-from saliency_lib.book import claims, plotting
+from saliency_lib.book import captions, claims, plotting
 from saliency_lib.estimates import Estimate
 
 
@@ -32,12 +32,9 @@ def test_a_series_of_estimates_is_an_object_with_joined_keys():
 def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys):
     figure, _ = plt.subplots()
     open_before = len(plt.get_fignums())
-    plotting.save_figure(
+    run.save(
         figure,
         "02_test",
-        run,
-        alt="nothing",
-        paper="none",
         verdicts=[claims.not_testable("W01", "too small")],
         numbers={"a": Estimate(1, 0.5, 1.5), "b": math.inf, "c": np.float32(0.25)},
         series={"t": torch.tensor([1, 2]), "e": [Estimate(1, -math.inf, 2)]},
@@ -56,7 +53,7 @@ def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch):
     figure, _ = plt.subplots()
-    plotting.save_figure(figure, "02_test", run, alt="", paper="")
+    run.save(figure, "02_test")
     old = (tmp_path / "smoke" / "02_test.png").read_bytes()
 
     def full(*_, **__):
@@ -65,7 +62,7 @@ def test_a_figure_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monke
     figure, _ = plt.subplots()
     monkeypatch.setattr(figure, "savefig", full)
     with pytest.raises(OSError, match=r"cannot write .*02_test.png: the disk is full; free some space"):
-        plotting.save_figure(figure, "02_test", run, alt="", paper="")
+        run.save(figure, "02_test")
     assert (tmp_path / "smoke" / "02_test.png").read_bytes() == old
     plt.close(figure)
 
@@ -100,7 +97,7 @@ def test_an_animation_is_a_looped_gif_of_all_frames(run, tmp_path):
         axes.plot([0, k])
         figures.append(figure)
     open_before = len(plt.get_fignums())
-    plotting.save_animation(figures, "02_test", run, alt="a line that rises", seconds=0.2)
+    run.save_animation(figures, "02_test", seconds=0.2)
     with Image.open(tmp_path / "smoke" / "02_test.gif") as picture:
         assert picture.n_frames == 3 and picture.info["loop"] == 0 and picture.info["duration"] == 200
     assert len(plt.get_fignums()) == open_before - 3
@@ -109,7 +106,8 @@ def test_an_animation_is_a_looped_gif_of_all_frames(run, tmp_path):
 def test_an_animation_is_shown_with_its_text_wherever_html_is(run, monkeypatch):
     shown = []
     monkeypatch.setattr(plotting, "display", shown.append)
-    plotting.save_animation([plt.figure(figsize=(1, 1))], "02_test", run, alt='a "quoted" line')
+    monkeypatch.setattr(captions, "table", lambda: {"02_test": captions.Caption("none", 'a "quoted" line')})
+    run.save_animation([plt.figure(figsize=(1, 1))], "02_test")
     assert shown[0].data.startswith('<img src="data:image/gif;base64,') and "a &quot;quoted&quot; line" in shown[0].data
 
 
@@ -122,3 +120,10 @@ def test_a_forest_has_a_row_per_name_and_leaves_out_unbounded_intervals():
     plotting.forest(axes, {"a": Estimate(1, 0.5, 2), "b": Estimate(3, 2, 4)}, shift=0.2)
     assert [line.get_ydata()[0] for line in axes.lines[4:]] == [0.2, 0.2, 1.2, 1.2]
     plt.close(figure)
+
+
+def test_what_stands_beside_a_figure_in_words(monkeypatch):
+    monkeypatch.setattr(captions, "table", lambda: {"02_a": captions.Caption("Fig. 1", "Dots: {}, in all {}.")})
+    found = captions.of("02_a", [{"one": Estimate(0.1234, 0.1, 0.2), "two": 2}, Estimate(1, 0.5, 1.5)])
+    assert found == ("Fig. 1", f"Dots: one 0.123, two 2, in all {Estimate(1, 0.5, 1.5)}.")
+    assert captions.of("02_my_own") == ("beyond the papers", "02 my own")

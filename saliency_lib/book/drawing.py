@@ -136,8 +136,3 @@ def snr_axis(axes: plt.Axes, most: float = 10, of: str = "SNR, corrected") -> No
     axes.set(xscale="symlog", xlim=(0, most), xlabel=f"{of} (linear to 2, then log)")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-
-
-def in_words(values: Mapping[str, float]) -> str:
-    """``"NoiseGrad 0.37, SmoothGrad 0.09"``, for an alternative text; of estimates their values."""
-    return ", ".join(f"{name} {getattr(value, 'value', value):.3g}" for name, value in values.items())

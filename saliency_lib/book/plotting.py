@@ -8,6 +8,7 @@ import math
 import platform
 import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from saliency_lib.attribution import METHODS
-from saliency_lib.book import lines, profiles
+from saliency_lib.book import captions, lines, profiles
 from saliency_lib.channels import total
 from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
@@ -71,6 +72,59 @@ class Run:
         """The ensemble of this name, of the notebook's seed, with ``changes`` of its fields."""
         fields = {"seed": self.parameters["seed"]} | self.parameters[name] | (changes or {})
         return profiles.spec(name, fields)
+
+    def save(
+        self,
+        figure: plt.Figure,
+        name: str,
+        *,
+        words: Sequence = (),
+        numbers: dict | None = None,
+        series: dict | None = None,
+        verdicts: Sequence[dict] = (),
+    ) -> None:
+        """Write ``<name>.png`` and ``<name>.json``, show the picture and a line for each verdict, and close it.
+
+        Parameters
+        ----------
+        name : str
+            Under which ``data/figures.csv`` has what it reproduces and its alternative text.
+        words : sequence
+            What stands in the braces of that text: words, an estimate, or a mapping of numbers.
+        numbers : dict
+            What ``check`` compares: an :class:`Estimate` of trained networks within its interval, all else exactly.
+        series : dict
+            The data behind the picture, for readers.
+        verdicts : sequence of dict
+            From :func:`saliency_lib.book.claims.judge`.
+        """
+        said = captions.of(name, words)
+        content = {
+            "id": name, "paper": said.paper, "alt": said.alt, "numbers": numbers or {}, "verdicts": list(verdicts),
+            "series": series or {}, "provenance": self.provenance(),
+        }  # fmt: skip
+        png = keep(figure, content, self.folder)
+        plt.close(figure)
+        display(Image(data=png.read_bytes(), alt=said.alt, width=round(figure.get_figwidth() * 110)))
+        for line in map(lines.said, verdicts):
+            display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
+
+    def save_animation(self, figures: list[plt.Figure], name: str, *, seconds: float = 0.5, dpi: int = 90) -> None:
+        """Write the figures as frames of a looped ``<name>.gif``, show it, and close them."""
+        frames = []
+        for figure in figures:
+            figure.set_dpi(dpi)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+            plt.close(figure)
+        path = self.folder / f"{name}.gif"
+        with atomic(path) as temporary:
+            frames[0].save(
+                temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
+            )
+        data, alt = base64.b64encode(path.read_bytes()).decode(), html.escape(captions.of(name).alt)
+        display(HTML(f'<img src="data:image/gif;base64,{data}" alt="{alt}">'))  # HTML: not all show image/gif
 
     @property
     def folder(self) -> Path:
@@ -132,43 +186,6 @@ def as_json(value):
     return value
 
 
-def save_figure(
-    figure: plt.Figure,
-    name: str,
-    run: Run,
-    *,
-    alt: str,
-    paper: str,
-    numbers: dict | None = None,
-    series: dict | None = None,
-    verdicts: list[dict] | None = None,
-) -> None:
-    """Write ``<name>.png`` and ``<name>.json``, show the picture and a line for each verdict, and close it.
-
-    Parameters
-    ----------
-    alt : str
-        What the picture shows, for those who cannot see it.
-    paper : str
-        The figure that it reproduces, or what it adds.
-    numbers : dict
-        What ``check`` compares: an :class:`Estimate` of trained networks within its interval, all else exactly.
-    series : dict
-        The data behind the picture, for readers.
-    verdicts : list of dict
-        From :func:`saliency_lib.book.claims.judge`.
-    """
-    content = {
-        "id": name, "paper": paper, "alt": alt, "numbers": numbers or {}, "verdicts": verdicts or [],
-        "series": series or {}, "provenance": run.provenance(),
-    }  # fmt: skip
-    png = keep(figure, content, run.folder)
-    plt.close(figure)
-    display(Image(data=png.read_bytes(), alt=alt, width=round(figure.get_figwidth() * 110)))
-    for line in map(lines.said, content["verdicts"]):
-        display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
-
-
 def keep(figure: plt.Figure, content: dict, folder: Path) -> Path:
     """Write a figure's picture and its JSON, named by ``content["id"]``; the picture's path."""
     png, numbers_file = (folder / f"{content['id']}{suffix}" for suffix in (".png", ".json"))
@@ -178,26 +195,6 @@ def keep(figure: plt.Figure, content: dict, folder: Path) -> Path:
         text = json.dumps(as_json(content), indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return png
-
-
-def save_animation(
-    figures: list[plt.Figure], name: str, run: Run, *, alt: str, seconds: float = 0.5, dpi: int = 90
-) -> None:
-    """Write the figures as frames of a looped ``<name>.gif``, show it with its alternative text, and close them."""
-    frames = []
-    for figure in figures:
-        figure.set_dpi(dpi)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
-        plt.close(figure)
-    path = run.folder / f"{name}.gif"
-    with atomic(path) as temporary:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=round(1000 * seconds), loop=0
-        )
-    data = base64.b64encode(path.read_bytes()).decode()
-    display(HTML(f'<img src="data:image/gif;base64,{data}" alt="{html.escape(alt)}">'))  # HTML: not all show image/gif
 
 
 def wrapped(name: str, width: int = 9) -> str:
