@@ -124,6 +124,6 @@ def test_a_forest_has_a_row_per_name_and_leaves_out_unbounded_intervals():
 
 def test_what_stands_beside_a_figure_in_words(monkeypatch):
     monkeypatch.setattr(captions, "table", lambda: {"02_a": captions.Caption("Fig. 1", "Dots: {}, in all {}.")})
-    found = captions.of("02_a", [{"one": Estimate(0.1234, 0.1, 0.2), "two": 2}, Estimate(1, 0.5, 1.5)])
-    assert found == ("Fig. 1", f"Dots: one 0.123, two 2, in all {Estimate(1, 0.5, 1.5)}.")
+    found = captions.of("02_a", [{"one": Estimate(0.1234, 0.1, 0.2), "two\nlines": 2}, Estimate(1, 0.5, 1.5)])
+    assert found == ("Fig. 1", f"Dots: one 0.123, two lines 2, in all {Estimate(1, 0.5, 1.5)}.")
     assert captions.of("02_my_own") == ("beyond the papers", "02 my own")

@@ -32,4 +32,4 @@ def in_words(value) -> str:
     """``"NoiseGrad 0.37, SmoothGrad 0.09"`` of a mapping, of whose estimates the values; all else as it is written."""
     if not isinstance(value, Mapping):
         return str(value)
-    return ", ".join(f"{name} {getattr(each, 'value', each):.3g}" for name, each in value.items())
+    return ", ".join(f"{' '.join(name.split())} {getattr(each, 'value', each):.3g}" for name, each in value.items())
