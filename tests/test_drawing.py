@@ -71,11 +71,13 @@ def test_dots_stand_by_class_with_a_bar_at_its_mean():
     assert axes.get_legend_handles_labels()[1] == ["mean of all 3.00"]
 
 
-def test_arrows_of_a_diagram_lead_from_box_to_box():
-    fig, axes = plt.subplots()
-    drawing.diagram(axes, {"cause": (0, 0, "white"), "effect": (2, 1, "0.9")}, [("cause", "effect")])
-    arrow = next(text for text in axes.texts if not text.get_text())
-    assert (arrow.xyann, arrow.xy) == ((0, 0), (2, 1)) and not axes.axison
+def test_arrows_lead_to_a_map_from_all_that_it_depends_on():
+    fig = drawing.influences()
+    [axes] = fig.axes
+    places = {text.get_position(): text.get_text() for text in axes.texts if text.get_text()}
+    arrows = {(places[arrow.xyann], places[arrow.xy]) for arrow in axes.texts if not arrow.get_text()}
+    assert not axes.axison and len(arrows) == 9
+    assert {cause for cause, effect in arrows if effect == "saliency map"} == {"trained network", "picture", "method"}
     fig.canvas.draw()
     boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
     assert all(axes.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))

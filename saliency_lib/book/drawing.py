@@ -1,13 +1,14 @@
 """What is drawn more than once: dots with intervals or by class, grids of maps, heat tables, diagrams, legends."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import ticker
 from matplotlib.axis import Axis
+from matplotlib.colors import ListedColormap
 from torch import Tensor
 
 from saliency_lib.book.plotting import CLASS_COLOURS, ORANGE, map_scale, show, show_map
@@ -95,8 +96,24 @@ def dots_by_class(axes: plt.Axes, values: np.ndarray, classes: np.ndarray) -> No
     axes.set(xticks=[], ylim=(0, None))
 
 
-def diagram(axes: plt.Axes, boxes: Mapping[str, tuple], arrows: Iterable[tuple[str, str]]) -> None:
-    """Named boxes, ``{name: (x, y, colour)}``, each around its middle, and arrows from one name to another."""
+def do_not_read(axes: plt.Axes, where: Tensor) -> None:
+    """Cover the pixels of a shown map, (h, w) bool, that should not be read, in grey."""
+    covered = where.cpu().numpy()
+    axes.imshow(np.ma.masked_where(~covered, covered), cmap=ListedColormap(["0.72"]))
+
+
+def influences() -> plt.Figure:
+    """What a saliency map depends on, as boxes with arrows between them: in red what is asked about, in blue chance."""
+    intrinsic, partly, fixed, by_chance = "#F3B999", "#F7DFA8", "0.88", "#B5DCF3"
+    boxes = {  # middle and colour
+        "phenomenon": (0, 4, intrinsic), "data": (1.2, 4, partly), "architecture": (1.2, 3, fixed),
+        "optimizer": (1.2, 2, fixed), "initial weights": (1.2, 1, by_chance), "order of batches": (1.2, 0, by_chance),
+        "trained network": (2.6, 2, "white"), "saliency map": (3.9, 2, "white"), "picture": (3.9, 4, fixed),
+        "method": (3.9, 0, fixed),
+    }  # fmt: skip
+    arrows = [("phenomenon", "data"), *((cause, "trained network") for cause in list(boxes)[1:6])]
+    arrows += [(cause, "saliency map") for cause in ("trained network", "picture", "method")]
+    figure, axes = plt.subplots(figsize=(7, 2.3))
     drawn = {}
     for name, (x, y, colour) in boxes.items():
         frame = {"boxstyle": "round", "fc": colour, "ec": "0.4"}
@@ -109,6 +126,7 @@ def diagram(axes: plt.Axes, boxes: Mapping[str, tuple], arrows: Iterable[tuple[s
     axes.margins(0.11, 0.15)
     axes.autoscale_view()
     axes.set_axis_off()
+    return figure
 
 
 def log_axis(axis: Axis, places: Sequence[float] | None = None) -> None:

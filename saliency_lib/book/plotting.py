@@ -73,6 +73,11 @@ class Run:
         fields = {"seed": self.parameters["seed"]} | self.parameters[name] | (changes or {})
         return profiles.spec(name, fields)
 
+    def needs(self, met: bool, said: str) -> None:
+        """Raise ValueError, with a sentence that has the values and the way out, unless parameters go together."""
+        if not met:
+            raise ValueError(said)
+
     def save(
         self,
         figure: plt.Figure,
@@ -215,12 +220,6 @@ def map_scale(*maps: Tensor) -> float:
 def show_map(axes: plt.Axes, values: Tensor, scale: float, title: str = ""):
     """A signed map (h, w), diverging and centred at zero, from -scale to scale."""
     return show(axes, values.detach(), title, cmap=SIGNED, vmin=-scale, vmax=scale)
-
-
-def do_not_read(axes: plt.Axes, where: Tensor) -> None:
-    """Cover the pixels of a shown map, (h, w) bool, that should not be read, in grey."""
-    covered = where.cpu().numpy()
-    axes.imshow(np.ma.masked_where(~covered, covered), cmap=matplotlib.colors.ListedColormap(["0.72"]))
 
 
 def show(axes: plt.Axes, picture, title: str = "", **options):
