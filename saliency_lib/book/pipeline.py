@@ -87,7 +87,7 @@ def settings(profile: str, chosen: list[str], changes: dict, executor: str | Non
 
 
 def fingerprint(notebook: str, parameters: dict) -> str:
-    """Stands for all that decides what a notebook gives: its code, parameters, what it imports, claims, captions and lock."""
+    """Stands for all that decides what a notebook gives: code, parameters, what it imports, claims, captions, lock."""
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     cells = ["".join(cell["source"]) for cell in profiles.content(notebook)["cells"] if cell["cell_type"] == "code"]
     imports = code.of_script("\n".join(cells))
