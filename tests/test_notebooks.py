@@ -115,7 +115,6 @@ def test_other_networks_move_no_number(smoke):
 CHANGED = {  # since the figures on the papers' data
     "02_gradient_snr": {"sgd"},  # what hangs on it is to be run again
     "06_noisegrad": {"n_toys"},  # more of them now
-    "07_sanity_checks": {"n_kernels", "n_masks"},  # of 10 now
 }
 
 
