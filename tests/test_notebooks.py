@@ -65,7 +65,7 @@ def test_every_notebook_installs_the_library_where_it_is_missing(monkeypatch):
     assert not called, "it is here"
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     exec(source, {"get_ipython": lambda: shell})
-    assert called == [("pip", "install -q 'saliency-companion[notebooks]'")]
+    assert called == [("pip", 'install -q "saliency-companion[notebooks]"')]
 
 
 @pytest.mark.parametrize("name", BOOKS)

@@ -90,10 +90,10 @@ def fingerprint(notebook: str, parameters: dict) -> str:
     """Stands for all that decides what a notebook gives: code, parameters, what it imports, claims, captions, lock."""
     parameters = {name: value for name, value in parameters.items() if name != "executor"}  # where, not what
     cells = ["".join(cell["source"]) for cell in profiles.content(notebook)["cells"] if cell["cell_type"] == "code"]
-    imports = code.of_script("\n".join(cells))
     settings = [os.environ.get(name, "") for name in ("SALIENCY_DATA", "SALIENCY_PRECISION")]
-    told = json.dumps([parameters, settings, cells, imports], sort_keys=True)
-    tables = [path for folder in ("data", "data/published") for path in sorted((SHARED / folder).glob("*.csv"))]
+    told = json.dumps([parameters, settings, cells, code.of_script("\n".join(cells))], sort_keys=True)
+    tables = [SHARED / "data" / name for name in ("figures.csv", "readings.csv")]  # users may have others there
+    tables += sorted((SHARED / "data" / "published").glob("*.csv"))
     files = [Path(__file__).with_name("style.mplstyle"), *SHARED.glob("requirements.lock"), *tables]
     return code.digest(told, *(path.read_text(encoding="utf-8") for path in files))
 
