@@ -318,3 +318,18 @@ def test_an_executor_goes_to_every_notebook_and_makes_none_stale():
         }
     with pytest.raises(ValueError, match="unknown executor 'cluster'; one of .* such as tcp://host:8786"):
         pipeline.settings("smoke", chosen, {}, "cluster")
+
+
+def test_a_notebook_hangs_on_captions_and_readings_but_not_on_tables_of_the_users(tmp_path, monkeypatch):
+    name, own = "01_train_ensembles", profiles.load("quick")["01_train_ensembles"]
+    (tmp_path / "data" / "published").mkdir(parents=True)
+    for table in ("figures.csv", "readings.csv", "published/claims.csv"):
+        (tmp_path / "data" / table).write_text("a\n")
+    monkeypatch.setattr(pipeline, "SHARED", tmp_path)
+    seen = [pipeline.fingerprint(name, own)]
+    (tmp_path / "data" / "mine.csv").write_bytes(b"\xff\xfe")
+    assert pipeline.fingerprint(name, own) == seen[0]
+    for table in ("figures.csv", "readings.csv", "published/claims.csv"):
+        (tmp_path / "data" / table).write_text("b\n")
+        seen.append(pipeline.fingerprint(name, own))
+    assert len(set(seen)) == 4
