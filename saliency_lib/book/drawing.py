@@ -103,7 +103,7 @@ def do_not_read(axes: plt.Axes, where: Tensor) -> None:
 
 
 def influences() -> plt.Figure:
-    """What a saliency map depends on, as boxes with arrows between them: in red what is asked about, in blue chance."""
+    """What a saliency map depends on, as boxes with arrows between them; orange is intrinsic, blue drawn anew."""
     intrinsic, partly, fixed, by_chance = "#F3B999", "#F7DFA8", "0.88", "#B5DCF3"
     boxes = {  # middle and colour
         "phenomenon": (0, 4, intrinsic), "data": (1.2, 4, partly), "architecture": (1.2, 3, fixed),
