@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,13 +13,6 @@ from saliency_lib.runtime import deadline
 from saliency_lib.runtime.store import atomic
 
 EVERY = 300.0  # seconds between two copies, so that short trainings write none
-
-
-class Stateful(Protocol):
-    """A network, an optimizer or a schedule."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 class Checkpoint:
@@ -35,7 +28,7 @@ class Checkpoint:
         They are filled anew by :meth:`load`.
     """
 
-    def __init__(self, path: Path | None, parts: Sequence[Stateful], generators: Sequence, histories: Sequence):
+    def __init__(self, path: Path | None, parts: Sequence[Any], generators: Sequence, histories: Sequence):
         self.path, self.parts, self.generators, self.histories = path, parts, generators, histories
         self.last = time.monotonic()
 
@@ -52,6 +45,8 @@ class Checkpoint:
         for generator, saved in zip(self.generators, state["generators"], strict=True):
             generator.set_state(saved)
         torch.set_rng_state(state["global"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"])
         for history, saved in zip(self.histories, state["histories"], strict=True):
             for name, value in saved.items():
                 setattr(history, name, value)
@@ -76,6 +71,7 @@ class Checkpoint:
             "parts": [part.state_dict() for part in self.parts],
             "generators": [generator.get_state() for generator in self.generators],
             "global": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "histories": [asdict(history) for history in self.histories],
         }
         with suppress(OSError), atomic(self.path) as temporary:

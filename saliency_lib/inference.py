@@ -237,8 +237,7 @@ def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int 
     Their sigmoid is the softmax probability, which rounds to 0 and 1 where they do not.
     """
     z, targets = logits(model, images, batch_size).double(), targets.to(images.device)[:, None]
-    others = z.scatter(1, targets, -torch.inf).logsumexp(1)
-    return z.gather(1, targets)[:, 0] - others
+    return z.gather(1, targets)[:, 0] - z.scatter(1, targets, -torch.inf).logsumexp(1)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
@@ -250,3 +249,12 @@ def best_known(models: Sequence[nn.Module], images: Tensor, labels: Tensor, n: i
     """Places, (n,) int64, of the images that most of the models get right; of equals, those that come first."""
     right = torch.stack([logits(model, images).argmax(1) == labels for model in models]).sum(0)
     return right.argsort(descending=True, stable=True)[:n]
+
+
+def relative_drop(own: float, labels: Tensor) -> Callable[[Sequence[float]], Tensor]:
+    """Accuracies as drops, (n,) float64: 0 at the network's own, 1 at guessing; ValueError for no better than that."""
+    classes = len(labels.unique())
+    if classes < 2 or own <= (chance := 1 / classes):
+        what = f"an accuracy of {own:.3g} on {classes} classes leaves nothing to lose against guessing"
+        raise ValueError(f"{what}; take images that the network knows, of several classes")
+    return lambda found: 1 - (torch.tensor(found, dtype=torch.float64) - chance) / (own - chance)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from saliency_lib.attribution.method import Function, resolve
 from saliency_lib.attribution.smoothing import SIGMA, smooth
 from saliency_lib.estimates import Estimate, over_members
-from saliency_lib.inference import accuracy, check, fitting
+from saliency_lib.inference import accuracy, check, fitting, relative_drop
 from saliency_lib.runtime.seeds import LEVELS, WEIGHTS, derive
 
 MULTIPLICATIVE, ADDITIVE = "multiplicative", "additive"
@@ -140,13 +140,8 @@ def variants(
 def _drops(model, images, labels, n_draws: int, seed: int, **noise: str) -> Callable[[float], Tensor]:
     """The drop in accuracy of every draw, as a function of sigma."""
     check(model, images, labels)
-    size, classes = fitting(model, images), len(labels.unique())
-    own, chance = accuracy(model, images, labels, size), 1 / classes
-    if classes < 2 or own <= chance:
-        raise ValueError(
-            f"an accuracy of {own:.3g} on {classes} classes leaves nothing to lose against guessing; "
-            "choose sigma on images that the network knows, of several classes"
-        )
+    size = fitting(model, images)
+    relative = relative_drop(accuracy(model, images, labels, size), labels)
 
     def at(sigma: float) -> Tensor:
         found = []
@@ -154,7 +149,7 @@ def _drops(model, images, labels, n_draws: int, seed: int, **noise: str) -> Call
             generator = torch.Generator().manual_seed(derive(seed, LEVELS, draw))
             with perturbed(model, sigma, generator, **noise):
                 found.append(accuracy(model, images, labels, size))
-        return 1 - (torch.tensor(found, dtype=torch.float64) - chance) / (own - chance)
+        return relative(found)
 
     return at
 

@@ -62,7 +62,7 @@ def spearman(a: Replicates[dict[Hashable, float]], b: Replicates[dict[Hashable, 
 
 def explained(values: ArrayLike, classes: ArrayLike) -> float:
     """Share of the variance of the values' ranks, (n,), that their classes, (n,), explain; 0 on average where they tell
-    nothing (Kruskal and Wallis' epsilon squared)."""
+    nothing (eta squared of Kruskal and Wallis' H, which is an adjusted R squared of the ranks)."""
     values, classes = np.asarray(values), np.asarray(classes)
     found = [values[classes == k] for k in np.unique(classes)]
     return float((stats.kruskal(*found).statistic - len(found) + 1) / (len(values) - len(found)))

@@ -8,12 +8,6 @@ import torch
 from saliency_lib.augmentation import AUGMENT
 from saliency_lib.models.catalogue import CONVNET
 
-# Fixed per kind of device and recorded in every recipe; never chosen by timing, since weights must repeat.
-DEVICE_SETTINGS = {
-    "cpu": {"channels_last": True, "bfloat16": False},
-    "cpu-bf16": {"channels_last": True, "bfloat16": True},
-    "cuda": {"channels_last": True, "bfloat16": True},
-}
 # Best peak rate for Adam one-cycle in the sweep of tests/benchmarks/learning_rates.py (its table: learning_rates.csv).
 MAX_LR = {"convnet": 1e-2, "lenet": 3e-3, "cnn": 3e-3, "mlp": 3e-4, "vgg11": 3e-4, "vgg16": 3e-4, "vgg19": 3e-4}
 DEFAULT_LR = 0.01  # Woerl et al. 4.1, for their ResNet18; used for every residual network
@@ -30,15 +24,16 @@ def default_device() -> str:
 def device_settings(device: str) -> dict[str, bool]:
     """How networks are trained on ``"cpu"`` or ``"cuda"``: in bfloat16 on a GPU and on an x86 CPU that computes in it.
 
-    ``SALIENCY_PRECISION=float32`` forces float32. Raises ValueError for another device, and another precision.
+    Recorded in every recipe and never chosen by timing, since weights must repeat. ``SALIENCY_PRECISION=float32``
+    forces float32. Raises ValueError for another device, and another precision.
     """
     if device not in ("cpu", "cuda"):
         raise ValueError(f"unknown device {device!r}; one of ['cpu', 'cuda']")
     if (precision := os.environ.get("SALIENCY_PRECISION", "")) not in ("", "float32"):
         raise ValueError(f"SALIENCY_PRECISION={precision!r} is unknown; leave it away, or set it to float32")
     able = torch.cpu.get_capabilities()
-    kind = "cpu-bf16" if device == "cpu" and (able.get("avx512_bf16") or able.get("amx_bf16")) else device
-    return DEVICE_SETTINGS[kind] | ({"bfloat16": False} if precision else {})
+    bfloat16 = device == "cuda" or bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return {"channels_last": True, "bfloat16": bfloat16 and not precision}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saliency_lib.attribution.method import Function
-
 
 def rings(height: int, width: int) -> Tensor:
     """The ring of each component of ``torch.fft.fft2``, (h, w) int64: cycles in the shorter side, 0 for the mean."""
@@ -32,7 +30,7 @@ def cross_power(maps: Tensor) -> np.ndarray:
     -------
     np.ndarray
         A member with itself: the power of its maps, which is flat at the variance for white noise and whose sum over
-        components, times h * w, is the sum of squares (Parseval). With another: the power of what both share.
+        components is the sum of squares (Parseval). With another: the power of what both share.
 
     Raises
     ------
@@ -94,19 +92,6 @@ def multiplied(maps: Tensor, gains: Sequence[float] | np.ndarray) -> Tensor:
     place = where / max(1, where.max().item()) * (len(gains) - 1)
     factors = torch.as_tensor(np.interp(place.numpy(), np.arange(len(gains)), gains)).to(maps)
     return torch.fft.ifft2(torch.fft.fft2(maps) * factors).real
-
-
-def filtered(base: Function, gains: Sequence[float] | np.ndarray) -> Function:
-    """A method whose maps are the base's, multiplied by a gain per ring: one linear filter, at no cost.
-
-    With the gains of :func:`gain`, estimated on an ensemble, it is what a user with one network of the same kind can do
-    (compare Muzellec et al. 2023, who cut the high frequencies off).
-    """
-
-    def method(model, images, targets, *, seed=0, batch_size=None):
-        return multiplied(base(model, images, targets, seed=seed, batch_size=batch_size), gains)
-
-    return method
 
 
 def _of(power: np.ndarray, members: Sequence[int] | None) -> np.ndarray:

@@ -117,14 +117,14 @@ def fit_together(
     state = Checkpoint(checkpoint, (network, optimizer, schedule), sum(chance, []), histories)
     with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         done = state.load()
+        _hand_over(network, models)
         earlier = histories[0].seconds * members
         for epoch in range(done + 1, recipe.epochs + 1):
             loss, right = _epoch(network.train(), _batches(train, recipe, *chance), recipe, optimizer, schedule)
             if not loss.isfinite().all():
                 advice = f"lower the learning rate ({recipe.lr:g}) or look for broken pixels"
                 raise FloatingPointError(f"the loss of epoch {epoch} is {loss.sum().item()}: {advice}")
-            if isinstance(network, Stacked):
-                network.copy_to(models)
+            _hand_over(network, models)
             for model, history, total, hits in zip(models, histories, loss.tolist(), right.tolist()):
                 history.loss.append(total / len(train))
                 history.train_accuracy.append(hits / len(train))
@@ -132,11 +132,18 @@ def fit_together(
                     history.val_accuracy.append(_right(model, val, recipe, last=epoch == recipe.epochs))
                 if epoch in snapshots:
                     history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
-                model.eval()
                 history.seconds = (earlier + time.monotonic() - started) / members
             state.save(epoch)
     state.remove()
     return histories
+
+
+def _hand_over(network: nn.Module, models: Sequence[nn.Module]) -> None:
+    """Give the members the weights that were trained so far, in eval mode."""
+    if isinstance(network, Stacked):
+        network.copy_to(models)
+    for model in models:
+        model.eval()
 
 
 def _epoch(network: nn.Module, batches: Iterator, recipe: Recipe, optimizer, schedule) -> tuple[Tensor, Tensor]:
@@ -161,7 +168,7 @@ def _right(model: nn.Module, val: ImageData, recipe: Recipe, last: bool) -> floa
     """Share of validation images classified right, of all after the last epoch."""
     rows = slice(None if last else GLANCE)
     with _precision(recipe):
-        return accuracy(model.eval(), val.inputs(rows), val.labels[rows])
+        return accuracy(model, val.inputs(rows), val.labels[rows])
 
 
 def _precision(recipe: Recipe) -> torch.autocast:

@@ -62,6 +62,21 @@ def test_it_goes_on_where_it_was(members, schedule, bfloat16, often, tmp_path, m
     assert not path.exists()
 
 
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_training_that_was_stopped_after_its_last_epoch_gives_what_it_trained(members, often, tmp_path, monkeypatch):
+    recipe = training.Recipe(epochs=2, batch_size=32, lr=0.01, device="cpu")
+    whole, path = networks(members), tmp_path / "state.pt"
+    seeds = list(range(members))
+    expected = training.fit_together(whole, TRAIN, recipe, seeds, val=TRAIN)
+    monkeypatch.setattr(Checkpoint, "remove", lambda state: None)  # as if it was killed before
+    training.fit_together(networks(members), TRAIN, recipe, seeds, val=TRAIN, checkpoint=path)
+    again = networks(members)
+    found = training.fit_together(again, TRAIN, recipe, seeds, val=TRAIN, checkpoint=path)
+    for a, b, old, new in zip(whole, again, expected, found):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values()))
+        assert old.val_accuracy == new.val_accuracy and not b.training
+
+
 def test_dropout_goes_on_too(often, tmp_path):
     layer = nn.Flatten()
     with seeded(3):

@@ -220,7 +220,6 @@ def test_record_and_manifest_tell_the_truth(own_store):
     assert [alone[f"training {what}"].value for what in ("accuracy", "loss")] == pytest.approx(
         [first["train_accuracy"][-1], first["loss"][-1]]
     )
-    assert ensemble.bytes == sum(p.stat().st_size for p in (own_store / SPEC.key).glob("*.safetensors"))
 
 
 def test_what_is_learnt_is_judged_by_the_labels_that_were_taught(own_store):

@@ -62,5 +62,7 @@ def test_noise_on_images_costs_nothing_if_there_is_none_and_all_if_it_is_all_the
     assert input_drop(net, images, labels, 0.0, n_draws=2).tolist() == [0, 0]
     drops = input_drop(net, images, labels, 1e6, n_draws=4)
     assert drops.dtype == torch.float64 and drops.mean().item() == pytest.approx(1, abs=0.15)
+    with pytest.raises(ValueError, match="leaves nothing to lose against guessing"):
+        input_drop(net, images, 1 - labels, 0.1)
     one = input_drop(net, images, labels, 1.0, n_draws=2, seed=3)
     assert torch.equal(one, input_drop(net, 4 * images, labels, 1.0, n_draws=2, seed=3)), "a share of the range"

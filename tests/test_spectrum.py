@@ -7,9 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_lib import spectrum
-from saliency_lib.attribution import input_gradient
-from saliency_lib.models import build
-from saliency_lib.runtime.seeds import seeded
 
 
 def noise(*shape, seed=0):
@@ -68,15 +65,6 @@ def test_a_gain_of_one_changes_nothing_and_gains_fit_maps_of_any_size():
     torch.testing.assert_close(spectrum.multiplied(maps, np.ones(6)), maps)
     mean = spectrum.multiplied(maps, [1.0] + [0.0] * 40)
     torch.testing.assert_close(mean, maps.mean((-2, -1), keepdim=True).expand_as(maps))
-
-
-def test_a_filtered_method_is_the_method_filtered():
-    with seeded(0):
-        model = build("lenet", 10).eval()
-    images, targets = noise(3, 3, 32, 32).float(), torch.tensor([0, 1, 2])
-    gains = np.linspace(1, 0, 24)
-    made = spectrum.filtered(input_gradient, gains)(model, images, targets, seed=4, batch_size=2)
-    torch.testing.assert_close(made, spectrum.multiplied(input_gradient(model, images, targets), gains))
 
 
 def test_bad_input_is_said():

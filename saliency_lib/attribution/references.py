@@ -24,7 +24,7 @@ def references_or_noise(references: Tensor | None, images: Tensor, generator: to
 
 
 @method("Lundberg and Lee 2017", forwards=25, backwards=25, stochastic=True)
-def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tensor | None = None, sigma: float = 0.0):
+def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tensor | None = None):
     """Expected gradients: as integrated gradients, at random points of paths from random references, (n, c, h, w).
 
     Their GradientExplainer, as captum's GradientShap, but with draws from ``seed`` that all images share. In logits;
@@ -35,22 +35,19 @@ def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tenso
     references : Tensor, optional
         (m, c, h, w), normalised: the distribution to compare with, best taken from the training data. Default: noise
         with the data's mean and standard deviation.
-    sigma : float
-        Standard deviation of noise on the image, in units of the normalised input.
     """
-    if n_samples < 1 or not sigma >= 0:
-        raise ValueError(f"GradientSHAP needs at least one sample and sigma >= 0, not {n_samples} and {sigma}")
+    if n_samples < 1:
+        raise ValueError(f"GradientSHAP needs at least one sample, not {n_samples}")
     generator = torch.Generator().manual_seed(seed)
     pool = references_or_noise(references, images, generator)
     ends = pool[torch.randint(len(pool), (n_samples,), generator=generator)]
     alphas = torch.rand(n_samples, generator=generator).view(-1, 1, 1, 1)
-    noise = sigma * torch.randn(n_samples, *images.shape[1:], generator=generator) if sigma else None
 
     def kernel(x, y, size):
         total = torch.zeros_like(x)
         for k in torch.arange(n_samples).split(max(1, size // len(x))):
             reference, alpha = ends[k].to(x)[:, None], alphas[k].to(x)[:, None]
-            span = x - reference + (0 if noise is None else noise[k].to(x)[:, None])  # samples, images, c, h, w
+            span = x - reference  # samples, images, c, h, w
             points = (reference + alpha * span).flatten(0, 1)
             scores = model(points.requires_grad_()).gather(1, y.repeat(len(k))[:, None])
             total += (torch.autograd.grad(scores.sum(), points)[0].view_as(span) * span).sum(0)

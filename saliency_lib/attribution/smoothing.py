@@ -20,16 +20,20 @@ def _checked(sigma: float, n_samples: int) -> None:
         raise ValueError(f"noise needs a finite sigma >= 0 and at least one sample, not {sigma} and {n_samples}")
 
 
+def deviation(images: Tensor, share: float) -> Tensor:
+    """Standard deviation of SmoothGrad's noise, (n, 1, 1, 1): a share of each image's range."""
+    flat = images.flatten(1)
+    return share * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
+
+
 def _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size) -> Iterator[Tensor]:
     """Maps of the noisy copies, a few copies of all images at a time: (copies, n, c, h, w)."""
     check(model, images, targets, batch_size)
     generator = torch.Generator().manual_seed(derive(seed, INPUTS))
     noise = torch.randn(n_samples, *images.shape[1:], generator=generator).to(images)
-    flat = images.flatten(1)
-    deviation = sigma * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-    size = batch_size or fitting(model, images)
+    size, scale = batch_size or fitting(model, images), deviation(images, sigma)
     for part in noise.split(max(1, size // len(images))):
-        copies = (images + deviation * part[:, None]).flatten(0, 1)
+        copies = (images + scale * part[:, None]).flatten(0, 1)
         maps = base(model, copies, targets.repeat(len(part)), seed=seed, batch_size=size)
         yield maps.unflatten(0, (len(part), -1))
 

@@ -196,11 +196,6 @@ class Ensemble:
         """Time that training took, all members together."""
         return sum(record["seconds"] for record in self.records)
 
-    @property
-    def bytes(self) -> int:
-        """Size of the members on disk."""
-        return sum(member_path(self.path, i).stat().st_size for i in range(len(self)))
-
 
 def get(spec: EnsembleSpec, executor: str = "serial") -> Ensemble:
     """The ensemble of ``spec``, training only the members that are missing or corrupt.

@@ -46,12 +46,10 @@ def criteria(
         (criteria, methods, n) float64.
     """
     maps = torch.stack([abs_sum(method(model, images, targets, seed=seed)) for method in methods])
-    robust = [
-        max_sensitivity(method, model, images, targets, radius=radius, n_samples=n_nudges, seed=seed)
-        for method in methods
-    ]
+    asked = {"methods": methods, "radii": [radius], "n_nudges": n_nudges, "seed": seed}
+    robust = sensitivities(model, images, targets, masks, **asked)[0]
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
-    return torch.stack([relevance_rank_accuracy(maps, masks), faithful, torch.stack(robust), gini(maps)])
+    return torch.stack([relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)])
 
 
 def sensitivities(model, images, targets, masks, *, methods, radii, n_nudges: int = 10, seed: int = 0) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, int64, nn
 
-from saliency_lib.inference import accuracy
+from saliency_lib.attribution.smoothing import deviation
+from saliency_lib.inference import accuracy, relative_drop
 
 
 def prediction_difference(logits: Tensor, others: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,8 +45,5 @@ def input_drop(
     :func:`saliency_lib.noisegrad.accuracy_drop`. All images of a draw have noise of their own.
     """
     noise = torch.randn(n_draws, *images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
-    flat = images.flatten(1)
-    deviation = share * (flat.amax(1) - flat.amin(1)).view(-1, 1, 1, 1)
-    own, chance = accuracy(model, images, labels), 1 / len(labels.unique())
-    found = [accuracy(model, images + deviation * part, labels) for part in noise]
-    return 1 - (torch.tensor(found, dtype=torch.float64) - chance) / (own - chance)
+    relative = relative_drop(accuracy(model, images, labels), labels)
+    return relative([accuracy(model, images + deviation(images, share) * part, labels) for part in noise])

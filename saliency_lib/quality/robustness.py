@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from saliency_lib.attribution.method import resolve
 from saliency_lib.channels import abs_sum
 from saliency_lib.inference import check, fitting
-from saliency_lib.runtime.seeds import NUDGES, REDRAWS, derive
+from saliency_lib.runtime.seeds import NUDGES, derive
 
 
 def max_sensitivity(
@@ -19,19 +19,14 @@ def max_sensitivity(
     *,
     radius: float = 0.2,
     n_samples: int = 10,
-    redraw: bool = False,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
     """Largest relative change of a map among slightly changed images, (n,) float64; smaller is more robust.
 
     Yeh et al. 2019, as in Quantus 0.6: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
-    [-radius, radius], in normalised units. The map is that of :func:`saliency_lib.channels.abs_sum`.
-
-    Parameters
-    ----------
-    redraw : bool
-        A stochastic method draws anew for every sample, so that its own sampling counts; default: it keeps its draws.
+    [-radius, radius], in normalised units. The map is that of
+    :func:`saliency_lib.channels.abs_sum`; a stochastic method keeps its draws.
 
     Raises
     ------
@@ -43,13 +38,12 @@ def max_sensitivity(
     check(model, images, targets, batch_size)
     base, size = resolve(method), batch_size or fitting(model, images)
 
-    def reduced(x: Tensor, own: int) -> Tensor:
-        return abs_sum(base(model, x, targets, seed=own, batch_size=size)).double()
+    def reduced(x: Tensor) -> Tensor:
+        return abs_sum(base(model, x, targets, seed=seed, batch_size=size)).double()
 
-    still, changes = reduced(images, seed), []
+    still, changes = reduced(images), []
     for k in range(1, n_samples + 1):
         generator = torch.Generator().manual_seed(derive(seed, NUDGES, k))
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
-        moved = reduced(images + nudge, derive(seed, REDRAWS, k) if redraw else seed)
-        changes.append((moved - still).flatten(1).norm(dim=1))
+        changes.append((reduced(images + nudge) - still).flatten(1).norm(dim=1))
     return torch.stack(changes).amax(0) / still.flatten(1).norm(dim=1)

@@ -16,7 +16,7 @@ def seeded(seed: int):
 
 # What draws are for that hang on one method's or metric's seed: derive(seed, PURPOSE, ...). All differ, so that noise
 # on weights, on inputs and of a method itself have nothing in common.
-WEIGHTS, INPUTS, LEVELS, NUDGES, REDRAWS, SUBSETS, MEMBERS, LAYERS = range(101, 109)
+WEIGHTS, INPUTS, LEVELS, NUDGES, _, SUBSETS, MEMBERS, LAYERS = range(101, 109)
 
 
 def derive(*key: int) -> int:
