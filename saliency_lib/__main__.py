@@ -85,7 +85,7 @@ def clean(_: argparse.Namespace) -> int:
 
 def lint(_: argparse.Namespace) -> int:
     """1 if one of the tools has found something."""
-    return max([python(*command) for command in LINT]) and 1
+    return int(any([python(*command) for command in LINT]))
 
 
 def setup(_: argparse.Namespace) -> int:
@@ -128,12 +128,16 @@ OPTIONS = {each.__name__: each for each in (lint, setup, clean)}  # all others a
 
 def main(words: list[str]) -> int:
     """Do what the command line says; 0 for success, 1 for a failure, 2 for arguments that are off."""
-    if not IN_CHECKOUT and words and words[0] in OF_CHECKOUT:
-        say(f"{words[0]} needs a checkout of the project; the installed package can run, audit and lab")
+    own = words[0] if words and words[0] in OWN_WORDS else ""
+    arguments = argparse.Namespace(command=own) if own else parser().parse_args(words)
+    if not IN_CHECKOUT and arguments.command in OF_CHECKOUT:
+        say(f"{arguments.command} needs a checkout of the project; the installed package can run, audit and lab")
         return 2
-    if words and words[0] in OWN_WORDS:
-        return _told(OWN_WORDS[words[0]], *words[1:])
-    arguments = parser().parse_args(words)
+    if own:
+        return _told(OWN_WORDS[own], *words[1:])
+    if arguments.command in OWN_WORDS:
+        say(f"{DOOR}: {arguments.command} has options of its own, which follow it: {DOOR} {arguments.command} ...")
+        return 2
     if arguments.data_root:
         root = os.path.abspath(os.path.expanduser(arguments.data_root))
         if not os.path.isdir(root):

@@ -230,9 +230,9 @@ def spread(values) -> Estimate:
 def ratio(above: Estimate, below: Estimate) -> Estimate:
     """Quotient of two independent positive estimates, their relative errors added in quadrature on the log scale.
 
-    Unbounded where one of them is not positive or its interval is unbounded.
+    Unbounded where the interval of one of them is, or reaches zero.
     """
-    if not (above.value > 0 and below.value > 0 and np.isfinite([*above, *below]).all()):
+    if not (min(above.low, below.low) > 0 and np.isfinite([*above, *below]).all()):
         value = above.value / below.value if below.value else float("nan")
         return Estimate(value, -math.inf, math.inf)
     value = above.value / below.value

@@ -224,11 +224,11 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch):
         audit.builder("timm:resnet18")
 
 
-def saved_by_transformers(folder, seed=0, processor=None, labels=5):
+def saved_by_transformers(folder, seed=0, processor=None, labels=5, **more):
     """A small Swin as ``save_pretrained`` and a trainer leave it."""
     import transformers
 
-    options = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+    options = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]} | more
     with seeded(seed):
         config = transformers.SwinConfig(window_size=4, num_labels=labels, **options)
         model = transformers.AutoModelForImageClassification.from_config(config).eval()
@@ -250,8 +250,24 @@ def test_a_folder_that_transformers_has_saved(tmp_path):
     x = batch(2, 32)[0]
     torch.testing.assert_close(loaded(x).logits, model(x).logits)
     both = audit.load(build, [tmp_path / "a", tmp_path / "b"], problems)
-    assert both.names == ["a/model.safetensors", "b/model.safetensors"]
+    assert list(both) == ["a/model.safetensors", "b/model.safetensors"]
     assert both["b/model.safetensors"](x).logits.shape == (2, 6)
+
+
+def test_of_two_files_that_transformers_saved_in_one_folder_each_is_read(tmp_path):
+    other = saved_by_transformers(tmp_path / "other", 2)
+    saved_by_transformers(tmp_path / "run", 1)
+    torch.save(other.state_dict(), tmp_path / "run" / "pytorch_model.bin")
+    networks = audit.load(audit.builder(f"hf:{tmp_path / 'run'}"), tmp_path / "run", Problems())
+    assert list(networks) == ["model.safetensors", "pytorch_model.bin"]
+    x = batch(2, 32)[0]
+    torch.testing.assert_close(networks["pytorch_model.bin"](x).logits, other(x).logits)
+
+
+def test_a_processor_that_does_not_normalise_fits_pictures_of_one_channel(tmp_path):
+    saved_by_transformers(tmp_path, processor={"size": 32, "do_normalize": False}, num_channels=1)
+    build = audit.builder(f"hf:{tmp_path}")
+    assert (build.mean, build.std) == ([0.0], [1.0])
 
 
 @pytest.mark.parametrize(
@@ -399,7 +415,7 @@ def test_checkpoints_are_named_by_file_pattern_or_folder(tmp_path):
         ([tmp_path / "seed-[01]*", odd], ["runs [1]/a [b].safetensors", "seed-0.safetensors", "seed-1.safetensors"]),
     ):
         loaded = audit.load(tiny_net, named, Problems())
-        assert loaded.names == names == list(loaded)
+        assert list(loaded) == names
 
 
 def test_targets_are_joint_predictions_or_folders():

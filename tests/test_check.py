@@ -73,6 +73,16 @@ def test_a_new_figure_is_reported(tmp_path):
     assert compare([(tmp_path, tmp_path / "new")]).figures == ["02_x: no committed numbers to compare with"]
 
 
+def test_what_is_gone_is_reported(tmp_path):
+    for name in ("02_x", "02_gone", "03_of_a_notebook_that_was_not_run"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(BASE))
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "02_x.json").write_text(json.dumps(BASE | {"verdicts": []}))
+    found = compare([(tmp_path, tmp_path / "new")])
+    assert found.figures == ["02_gone: it is gone"] and not found.passes
+    assert found.verdicts == ["W01 (02_x): agrees became no verdict"]
+
+
 def test_an_estimate_is_one_number():
     assert set(flatten(BASE["numbers"])) == {"snr", "exact", "n", "few", "open", "nested.a[0]", "nested.a[1]"}
 

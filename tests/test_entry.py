@@ -139,6 +139,8 @@ def test_help_names_every_command_and_option(capsys):
         (["--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["--data-root", "/no/such"], "--data-root /no/such is not a folder"),
         (["check", "--set", "seed=1"], "takes no --set"),
+        (["seeds", "--set", "main.n_members=4"], "takes no --set"),
+        (["--profile", "quick", "test"], "test has options of its own, which follow it: "),
     ],
 )
 def test_arguments_that_are_off_get_one_sentence(words, message, capsys):

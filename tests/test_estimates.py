@@ -57,6 +57,8 @@ def test_ratio_of_certain_and_uncertain_numbers():
     e = estimates.ratio(Estimate(6, 5.4, 6.6), Estimate(3, 3, 3))
     assert e.low == pytest.approx(2 * np.exp(-0.1)) and e.high == pytest.approx(2 * np.exp(0.1))
     assert not np.isfinite(estimates.ratio(Estimate(1, 0, 2), Estimate(0, 0, 0)).high)
+    clipped = estimates.ratio(Estimate(4.6, 0, 7.4), Estimate(0.8, 0.7, 0.9))
+    assert clipped.value == pytest.approx(5.75) and np.isinf([clipped.low, clipped.high]).all()
 
 
 @given(st.floats(-2, 2), st.floats(0.1, 10))

@@ -232,6 +232,7 @@ def test_every_row_of_the_papers_table(elsewhere, monkeypatch):
         (["--profile", "paper", "--budget", "0"], "above zero"),
         (["--profile", "paper", "--budget", "9", "--only", "05"], "rows of 03, 04, 06, 08 alone"),
         (["--profile", "paper-cpu", "--budget", "9", "--only", "06"], "rows of 03 alone"),
+        (["--profile", "paper", "--budget", "9", "--only", "03", "99"], "no notebook '99'"),
         (["--profile", "paper", "--budget", "9", "--set", "n_eval=-3"], "n_eval=-3 should be a number of images"),
     ],
 )

@@ -65,21 +65,12 @@ def _within(folder: Path) -> list[Path]:
     return [path for path in found if path.parent not in theirs or is_saved(path)]
 
 
-class Networks(dict[str, nn.Module]):
-    """Networks by the names of their checkpoints."""
-
-    @property
-    def names(self) -> list[str]:
-        """Of the checkpoints, in order."""
-        return list(self)
-
-
 def load(
     build: Builder | Callable[..., nn.Module],
     checkpoints: str | Path | Sequence[str | Path],
     problems: Problems,
     device: str = "cpu",
-) -> Networks:
+) -> dict[str, nn.Module]:
     """Networks in eval mode by the names of their checkpoints: files, globs or folders; one ``build()`` each, of
     as many classes as the weights have, where it can be asked for them.
 
@@ -88,7 +79,7 @@ def load(
     it, is left out and named in ``problems``. ValueError with all problems if none is left.
     """
     files, build = _files(checkpoints, problems), build if isinstance(build, Builder) else of_factory(build)
-    networks, seen, remarks = Networks(), {}, {}
+    networks, seen, remarks = {}, {}, {}
     root = os.path.commonpath([path.parent for path in files]) if files else ""
     for path in files:
         name = os.path.relpath(path, root)

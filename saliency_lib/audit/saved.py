@@ -36,7 +36,8 @@ def read(transformers: Any, path: Path) -> Any:
         return content(path)
     load = transformers.AutoModelForImageClassification.from_pretrained
     with _quietly(transformers):
-        model, info = load(path.parent, local_files_only=True, output_loading_info=True)
+        safe = {"use_safetensors": path.suffix == ".safetensors"}  # of two files in one folder the one that is meant
+        model, info = load(path.parent, local_files_only=True, output_loading_info=True, **safe)
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"it lacks {len(missing)} tensors of the classifier, as {missing[0]}")
     return model.state_dict() | {name: torch.empty(0) for name in info["unexpected_keys"]}
@@ -58,7 +59,7 @@ def _quietly(transformers: Any) -> Iterator[None]:
 
 
 def processing(folder: Path) -> tuple[tuple[int, int] | None, Sequence[float] | None, Sequence[float] | None]:
-    """(height, width), mean and std of the folder's image processor, these of pixels in [0, 1]; None if unsaid."""
+    """(height, width), mean and std of the folder's image processor, these of pixels in [0, 1]; None without one."""
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         return None, None, None
@@ -71,6 +72,7 @@ def processing(folder: Path) -> tuple[tuple[int, int] | None, Sequence[float] | 
         size = (size, size)
     mean, std = said.get("image_mean"), said.get("image_std")
     if not said.get("do_normalize", True) or mean is None or std is None:
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        channels = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("num_channels", 3)
+        mean, std = [0.0] * channels, [1.0] * channels
     scale = 255 * said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 255
     return tuple(size) if size else None, [m / scale for m in mean], [s / scale for s in std]

@@ -63,6 +63,8 @@ def check(arguments: argparse.Namespace) -> int:
 
 def seeds(arguments: argparse.Namespace) -> int:
     """Run the notebooks with other seeds, whose numbers and verdicts are kept under ``figures/<profile>/seeds``."""
+    if arguments.set:
+        raise ValueError("seeds runs what is committed with other seeds, so it takes no --set")
     committed = figures_root() / arguments.profile
     for seed in OTHERS:
         work = PROJECT / "build" / "seeds" / str(seed)

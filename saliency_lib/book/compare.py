@@ -15,8 +15,10 @@ from typing import NamedTuple
 from scipy import stats
 
 from saliency_lib.book.claims import AGREES, DIFFERS
+from saliency_lib.book.measured import OF_ROWS
 
 ESTIMATE = {"value", "low", "high"}
+NONE = "no verdict"
 PAPERS_NAMES = {  # of methods, in the numbers of figures; gradient_x_pixels takes black for zero
     "input_gradient": "gradient", "gradient_x_pixels": "gradient × input", "smoothgrad": "SmoothGrad",
     "gradient_x_input": "gradient × (input − mean)", "vargrad": "VarGrad", "deeplift": "DeepLIFT",
@@ -96,7 +98,14 @@ def compare(folders: Iterable[tuple[Path, Path]]) -> Comparison:
     regenerated)`` for each data set and network."""
     pairs, lines = {}, []
     for committed, regenerated in folders:
-        for path in sorted(regenerated.glob("*.json")):
+        new = sorted(regenerated.glob("*.json"))
+        books, names = (
+            {path.name[:2] for path in new},
+            {path.name for path in new} | {f"{name}.json" for name in OF_ROWS},
+        )
+        old = sorted(path for path in committed.glob("*.json") if path.name[:2] in books)
+        lines += [f"{path.stem}: it is gone" for path in old if path.name not in names]
+        for path in new:
             if (old := committed / path.name).exists():
                 pairs[path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in (old, path)]
             else:
@@ -111,8 +120,8 @@ def compare(folders: Iterable[tuple[Path, Path]]) -> Comparison:
     changed = []
     for figure, both in pairs.items():
         before, after = ({v["claim"]: v["verdict"] for v in each["verdicts"]} for each in both)
-        claims = [claim for claim in sorted(before.keys() & after.keys()) if before[claim] != after[claim]]
-        changed += [(f"{claim} ({figure})", before[claim], after[claim]) for claim in claims]
+        claims = [claim for claim in sorted(before | after) if before.get(claim) != after.get(claim)]
+        changed += [(f"{claim} ({figure})", before.get(claim, NONE), after.get(claim, NONE)) for claim in claims]
     reversed_ = sum({old, new} == {AGREES, DIFFERS} for _, old, new in changed)
     return Comparison(lines, [f"{what}: {old} became {new}" for what, old, new in changed], counts, reversed_)
 

@@ -113,19 +113,10 @@ def fresh(folder: Path, notebook: str, parameters: dict) -> Result | None:
 
 
 def execute(
-    notebook: str,
-    parameters: dict,
-    folder: Path,
-    *,
-    force: bool = False,
-    bar: bool = False,
-    source: Path | None = None,
-    cwd: Path = profiles.NOTEBOOKS,
-    kernel: bool = True,
+    notebook: str, parameters: dict, folder: Path, *, force: bool = False, bar: bool = False, kernel: bool = True
 ) -> Result:
     """Run one notebook into ``folder``; its executed copy is kept, also a partial one, and a log of its output.
 
-    ``source`` is the notebook itself, unless it is another version of it, and ``cwd`` the folder that it works in.
     Without a ``kernel`` its code runs in this process, and there is no executed copy.
     """
     with locked(folder / f".{notebook}.lock"):  # of two runs started together the second finds it done
@@ -135,8 +126,8 @@ def execute(
         before, sources = _figures(notebook, parameters), fingerprint(notebook, parameters)
         started, executed = time.monotonic(), folder / f"{notebook}.ipynb"
         if kernel:
-            source = source or profiles.NOTEBOOKS / executed.name
-            error = script.in_kernel(source, parameters, executed, cwd=cwd, bar=bar)
+            source = profiles.NOTEBOOKS / executed.name
+            error = script.in_kernel(source, parameters, executed, cwd=profiles.NOTEBOOKS, bar=bar)
         else:
             error = script.in_process(notebook, parameters, executed.with_suffix(".log"))
         seconds = time.monotonic() - started

@@ -134,19 +134,18 @@ def run(profile: str, seconds: float, changes: Mapping, only: Sequence[str], say
         raise ValueError(f"--budget wants seconds above zero, not {seconds:g}")
     if (most := changes.get("n_eval")) is not None and (type(most) is not int or most < 1):
         raise ValueError(f"--set n_eval={most} should be a number of images, one or more")
-    chosen, made = {word[:2].zfill(2) for word in only}, 0
-    if chosen and not chosen & (
-        known := {step.notebook for step in PLANS[profile]()} | {name[:2] for name in WHOLE[profile]}
-    ):
+    known = {step.notebook for step in PLANS[profile]()} | {name[:2] for name in WHOLE[profile]}
+    chosen, made = {name[:2] for name in pipeline.select(list(only))} & known, 0
+    if not chosen:
         raise ValueError(f"--only {' '.join(only)}: a budget has rows of {', '.join(sorted(known))} alone")
     try:
         with deadline.budget(seconds):
-            for step in (step for step in PLANS[profile]() if not only or step.notebook in chosen):
+            for step in (step for step in PLANS[profile]() if step.notebook in chosen):
                 for line in _rows(step, changes):
                     made += 1
                     say(line)
             for name in WHOLE[profile] if not changes else ():
-                if not only or name[:2] in chosen:
+                if name[:2] in chosen:
                     script.run(name, pipeline.settings("paper", [name], {})[name])
     except deadline.OutOfTime:
         return f"the budget of {seconds:g} s is spent, with {made} new rows; call again to go on"

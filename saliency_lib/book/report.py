@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from saliency_lib.book import page, pipeline, profiles
+from saliency_lib.book import page, profiles, script
 from saliency_lib.runtime.store import DOOR, PROJECT, atomic
 
 NOTEBOOK = "09_audit_models"
@@ -23,10 +23,10 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
             words_or_paths = name in ("model", "checkpoints", "images", "layer") or isinstance(default, str)
             several = isinstance(default, list) or name in ("mean", "std", "checkpoints", "size")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
-                           type=str if words_or_paths else profiles.value_of, help=f"default: {default}")  # fmt: skip
-    given = vars(p.parse_args(words))
-    out = Path(given.pop("out")).expanduser().resolve()
-    values = {name: value for name, value in given.items() if value is not None}
+                           type=str if words_or_paths else profiles.value_of, default=argparse.SUPPRESS,
+                           help=f"default: {default}")  # fmt: skip
+    values = vars(p.parse_args(words))
+    out = Path(values.pop("out")).expanduser().resolve()
     if len(values.get("size") or ()) == 1:
         (values["size"],) = values["size"]
     if "images" in values:
@@ -44,13 +44,12 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     ]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    result = pipeline.execute(
-        NOTEBOOK, values, out / "notebook", force=True, bar=sys.stderr.isatty(), source=source, cwd=Path.cwd()
-    )
-    if result.status == "failed":
-        say("audit: " + result.error.split("\n\n")[0].partition(": ")[2])
-        return 1
+    for old in out.glob(f"{NOTEBOOK[:2]}_*"):
+        old.unlink()
     executed = out / "notebook" / f"{NOTEBOOK}.ipynb"
+    if error := script.in_kernel(source, values, executed, cwd=Path.cwd(), bar=sys.stderr.isatty()):
+        say("audit: " + error.split("\n\n")[0].partition(": ")[2])
+        return 1
     for cell in nbformat.read(executed, as_version=4).cells:
         if "sentences" in cell.metadata.get("tags", []):
             say("\n".join(output.data["text/plain"] + "\n" for output in cell.outputs))

@@ -25,6 +25,8 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
     except PapermillExecutionError as error:
         where = f"cell [{error.exec_count}] with {error.ename}: {error.evalue}"
         return f"{name} failed in {where}\n\n{error.source}\n\n{rest}"
+    except OSError as error:
+        return f"{name} failed: {error}"
     except RuntimeError as error:  # the kernel died or never started
         return f"{name} stopped: {error}. {rest}"
     return ""

@@ -46,8 +46,9 @@ def criteria(
         (criteria, methods, n) float64.
     """
     maps = torch.stack([abs_sum(method(model, images, targets, seed=seed)) for method in methods])
-    asked = {"methods": methods, "radii": [radius], "n_nudges": n_nudges, "seed": seed}
-    robust = sensitivities(model, images, targets, masks, **asked)[0]
+    (robust,) = sensitivities(
+        model, images, targets, masks, methods=methods, radii=[radius], n_nudges=n_nudges, seed=seed
+    )
     faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)])
 

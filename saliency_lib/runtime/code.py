@@ -88,7 +88,9 @@ def of(*things: Callable, words: Iterable[str] = ()) -> str:
                 if _is_registry(value):
                     registries[id(value)] = {key: unwrapped(entry) for key, entry in value.items()}
                 elif _is_plain(value):
-                    parts[f"{_name(thing)} {used}"] = repr(value)
+                    parts[f"{_name(thing)} {used}"] = repr(
+                        sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+                    )
                 else:
                     waiting.append(unwrapped(value))
         if not waiting:

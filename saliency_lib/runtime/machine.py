@@ -23,8 +23,8 @@ def cores() -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device now."""
+    """Bytes that can be had on the device now; of a container's, what this process does not use already."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
-    return min(psutil.virtual_memory().available, memory())
+    return max(0, min(psutil.virtual_memory().available, memory() - psutil.Process().memory_info().rss))
