@@ -206,6 +206,8 @@ def _limit(written: str, limits: Mapping[str, float], side: str) -> float:
 def _in_json(q: Quantity, verdict: str) -> dict:
     """A quantity for a figure's JSON; how many would settle it stands there where it cannot tell."""
     needed = q.estimate.needed(q.low, q.high) if verdict == CANNOT_TELL else None
+    if needed and needed <= q.estimate.n:  # it is Holm's correction that more of them would have to meet
+        needed = None
     return {
         "name": q.name,
         **q.estimate.in_full(),
