@@ -221,6 +221,12 @@ def test_lint_fails_on_what_its_tools_find(text, code, tmp_path, monkeypatch):
     assert cli.main(["lint"]) == code
 
 
+def test_lint_fails_where_a_tool_is_killed(monkeypatch):
+    codes = iter([0, 0, -9])
+    monkeypatch.setattr(cli, "python", lambda *words: next(codes))
+    assert cli.main(["lint"]) == 1
+
+
 def test_the_project_is_clean_by_its_own_lint():
     assert cli.main(["lint"]) == 0
 

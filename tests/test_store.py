@@ -3,6 +3,8 @@
 import importlib
 import itertools
 import linecache
+import os
+import subprocess
 import sys
 from functools import partial
 
@@ -228,3 +230,19 @@ def test_what_a_run_that_stops_has_finished_is_there(module):
     with pytest.raises(LookupError):
         Entry(things.task, 2.0).load()
     assert not list(store.results_root().glob("*.tmp"))
+
+
+def test_a_set_of_words_counts_the_same_in_every_process():
+    told = "from saliency_lib.data import folders; from saliency_lib.runtime import code; "
+    told += "print(code.of(folders.images_in))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", told],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
