@@ -42,8 +42,9 @@ FOUND = {
     "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
     "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
     "{H06: lost} points of accuracy.",
-    "N": "Near period two networks agree {N01: SNR near} times as much as just below. One filter changes a gradient's "
-    "faithfulness by {N02: faithfulness}; one flipped bit of one weight leaves {N05: SNR over} times the SNR.",
+    "N": "Near period two networks agree {N01: SNR near} times as much as just below. A low-pass changes a gradient's "
+    "faithfulness by {N02: faithfulness}; guided backpropagation has {N03: SNR of guided} times the gradient's ratio "
+    "of signal to noise over retraining.",
 }
 
 

@@ -45,5 +45,5 @@ def input_drop(
     :func:`saliency_lib.noisegrad.accuracy_drop`. All images of a draw have noise of their own.
     """
     noise = torch.randn(n_draws, *images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
-    relative = relative_drop(accuracy(model, images, labels), labels)
-    return relative([accuracy(model, images + deviation(images, share) * part, labels) for part in noise])
+    scale, relative = deviation(images, share), relative_drop(accuracy(model, images, labels), labels)
+    return relative([accuracy(model, images + scale * part, labels) for part in noise])
