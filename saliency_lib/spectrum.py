@@ -4,6 +4,7 @@ A ring holds the Fourier components whose radial frequency, in cycles per pictur
 follows from one table: how alike the components of two maps are, ring by ring (:func:`cross_power`).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -67,6 +68,19 @@ def own(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:
     """Power of what is each network's own, (rings,): that of a map less that of the common part, without bias."""
     power = _of(power, members)
     return np.trace(power, axis1=1, axis2=2) / power.shape[1] - shared(power)
+
+
+def ratio(
+    power: np.ndarray,
+    size: Sequence[int],
+    keep: slice | Sequence[int] | np.ndarray = slice(None),
+    members: Sequence[int] | None = None,
+) -> float:
+    """Shared over own power of maps of a size (h, w) of which only the rings ``keep`` are left: the square of their
+    signal-to-noise ratio, without bias; nan for none."""
+    counts = rings(*size).flatten().bincount().numpy()[keep]
+    common, noise = (counts @ part(power, members)[keep] for part in (shared, own))
+    return float(common / noise) if counts.size else math.nan
 
 
 def gain(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:

@@ -46,6 +46,19 @@ def test_shared_and_own_add_to_the_power_of_one_map_for_any_members():
     assert spectrum.shared(power, [0, 1])[0] == pytest.approx(power[0, 0, 1])
 
 
+def test_the_ratio_of_rings_is_that_of_maps_without_the_others():
+    maps = 0.7 * noise(1, 9, 2, 8, 12, seed=1) + noise(6, 9, 2, 8, 12)
+    power, where = spectrum.cross_power(maps), spectrum.rings(8, 12)
+    for keep, members in ((slice(None), None), (slice(2, 5), [0, 3, 4]), (np.arange(len(power)) > 3, [5, 1])):
+        kept = np.isin(where.numpy(), np.arange(len(power))[keep])
+        some = torch.fft.ifft2(torch.fft.fft2(maps) * torch.as_tensor(kept)).real
+        some = some if members is None else some[members]
+        of_two = [(a * b).sum() for i, a in enumerate(some) for j, b in enumerate(some) if i != j]
+        common, total = np.mean(of_two), some.square().sum() / len(some)
+        assert spectrum.ratio(power, (8, 12), keep, members) == pytest.approx(float(common / (total - common)))
+    assert np.isnan(spectrum.ratio(power, (8, 12), []))
+
+
 def test_the_gain_is_wieners_and_no_other_gives_a_smaller_error():
     smooth = torch.exp(-(spectrum.rings(16, 16).double() ** 2) / 20)
     common = 4 * torch.fft.ifft2(torch.fft.fft2(noise(1, 200, 1, 16, 16, seed=1)) * smooth).real
