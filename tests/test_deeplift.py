@@ -104,6 +104,20 @@ def test_pooling_by_hand():
     torch.testing.assert_close(maps, torch.tensor([[[[1.0, 0.0, -3.0, 0.0]]]]))
 
 
+def test_pooling_that_changes_forward_is_refused():
+    class Padded(nn.MaxPool2d):
+        def forward(self, x):
+            return nn.functional.max_pool2d(nn.functional.pad(x, (0, 1, 0, 1)), 2)
+
+    net, (x, y) = pooled(), batch(2)
+    net[2] = Padded(2, padding=0)
+    with seeded(0):
+        net[4] = nn.Linear(net[:4](x).shape[1], 10)
+    net.eval()
+    with pytest.raises(ValueError, match="no rule for Padded, max pooling with a forward of its own"):
+        attribution.deeplift(net, x, y)
+
+
 def test_a_linear_network_gives_weight_times_difference():
     net, (x, y) = tiny_net(name="mlp", activation="none"), batch(3)
     reference = batch(1, seed=8)[0][0]

@@ -41,6 +41,8 @@ def test_a_reader_can_take_it_in(name):
         assert len(defined) <= 1, cell.source
         assert "parameters" in tags or len(cell.source.splitlines()) <= 20, cell.source
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+    for line in (line for cell in profiles.read_notebook(name).cells for line in cell.source.splitlines()):
+        assert len(line) <= 125 or line.startswith(("|", "![", "minus ")), line  # tables, pictures, keys of quotes
     functions = sum(source.count("def ") for source in (*kinds["spine"], *kinds["appendix"]))
     assert len(kinds["spine"]) <= 25 and len(kinds["appendix"]) <= 10 and functions <= 12
 

@@ -35,7 +35,7 @@ def test_a_workflow_has_the_form_of_one_and_runs_our_commands(path):
 
 
 def test_the_container_starts_the_lab_for_a_user_who_is_not_root():
-    lines = (PROJECT / "Dockerfile").read_text().splitlines()
+    lines = (PROJECT / ".devcontainer" / "Dockerfile").read_text().splitlines()
     words = [line.split(maxsplit=1) for line in lines if line and line[0] not in "# "]
     assert [w for w, _ in words].index("USER") < [w for w, _ in words].index("COPY")
     command = json.loads(dict(words)["CMD"])
@@ -44,7 +44,9 @@ def test_the_container_starts_the_lab_for_a_user_who_is_not_root():
 
 def test_a_development_container_has_the_fields_of_one():
     content = json.loads((PROJECT / ".devcontainer" / "devcontainer.json").read_text())
-    assert (PROJECT / ".devcontainer" / content["build"]["dockerfile"]).resolve() == PROJECT / "Dockerfile"
+    build = {name: (PROJECT / ".devcontainer" / path).resolve() for name, path in content["build"].items()}
+    assert build == {"dockerfile": PROJECT / ".devcontainer" / "Dockerfile", "context": PROJECT}
+    assert not (PROJECT / "Dockerfile").exists(), "Binder would build it in place of environment.yml"
     known = {"name", "build", "containerUser", "remoteUser", "postCreateCommand", "forwardPorts", "customizations"}
     assert set(content) == known
 

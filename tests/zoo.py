@@ -29,7 +29,7 @@ FEW = {  # options that leave little to compute
 }  # fmt: skip
 SHORT = {  # sentences of refusal, and how the table says them
     "has none in use": "no ReLU", "are functions called in forward": "ReLU function", "does not add up": "no sum",
-    "has no convolutional stage": "no layer",
+    "a forward of its own": "own pooling", "has no convolutional stage": "no layer",
 }  # fmt: skip
 BOTH = {"deeplift, deeplift_shap": "deeplift\\*", "guided_backprop, guided_gradcam": "guided\\*"}
 TORCHVISION = list_models(torchvision.models)
@@ -78,7 +78,8 @@ of the picture's size and not constant; whatever gives none is refused in a sent
 last column. GradCAM explains the layer that is named, whose output has the grid that stands beside it; `layer=` chooses
 another. DeepLIFT and guided backpropagation change what non-linearities do, so that these must be modules (*no ReLU*,
 *ReLU function*); DeepLIFT also refuses whatever its maps do not add up for (*no sum*), as products of features, softmax
-and layer normalisation. The star stands for both methods of that name.
+and layer normalisation, and max pooling of a class with a `forward` of its own (*own pooling*). The star stands for
+both methods of that name.
 
 `python tests/zoo.py` writes this page; a test holds some of its rows against the library, `--all` more of them.
 

@@ -96,7 +96,9 @@ def _largest(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """Maxima and where they are."""
     alike: Any = copy.copy(module)
     alike.return_indices = True
-    return alike.forward(x)
+    if isinstance(found := alike.forward(x), Tensor):
+        raise ValueError(f"DeepLIFT has no rule for {type(module).__name__}, max pooling with a forward of its own")
+    return found
 
 
 def _at(x: Tensor, places: Tensor) -> Tensor:
@@ -202,7 +204,7 @@ def deeplift(model, images, seed, *, baseline: Tensor | None = None, layer: str 
     Raises
     ------
     ValueError
-        If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for an
-        unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
+        If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for max
+        pooling of a class that changes ``forward``; for an unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
     """
     return over_references(model, baseline_or_zero(baseline, images), layer, adds_up)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from saliency_lib.book import claims, lines, measured, profiles, quotes, seeds
+from saliency_lib.book import claims, lines, measured, pace, profiles, quotes, seeds
 from saliency_lib.runtime.store import PROJECT, atomic
 
 QUICK = PROJECT / "figures" / "quick"
@@ -137,14 +137,13 @@ def rows(_: Path = QUICK) -> str:
     return "\n\n".join(parts) or "None yet."
 
 
-def notebooks(folder: Path = QUICK) -> str:
-    """A line for each notebook: its heading, the papers whose claims it tests, and the minutes that it took."""
-    made, rows = runs(folder), []
+def notebooks(_: Path = QUICK) -> str:
+    """A line for each notebook: its heading, the papers whose claims it tests, and the minutes that it takes."""
+    rows = []
     for name in profiles.notebooks():
         tested = {claim[0] for claim, row in claims.all_claims().items() if row["notebook"] == name[:2]}
         papers = ", ".join(paper.split(",")[0] for letter, paper in PAPERS.items() if letter in tested)
-        minutes = max(1, round(made[name]["seconds"] / 60)) if name in made else "–"
-        rows.append([f"[{name[:2]} {title(name)}](notebooks/{name}.ipynb)", papers or "–", f"{minutes}"])
+        rows.append([f"[{name[:2]} {title(name)}](notebooks/{name}.ipynb)", papers or "–", f"{pace.minutes([name]):g}"])
     return _table(["notebook", "claims of", "minutes"], rows)
 
 
