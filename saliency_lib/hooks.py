@@ -38,6 +38,27 @@ def hooked(modules: Iterable[nn.Module], hook: Callable, before: bool = False):
             handle.remove()
 
 
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model itself; ValueError for one that was compiled, in whose passes hooks may be left out without a word."""
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(f"{type(model).__name__} is TorchScript, which takes no hooks; pass the network behind it")
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise ValueError("the network is compiled, so that hooks are not seen; pass it as before torch.compile")
+    return model
+
+
+def graph(result: Tensor) -> Iterator[torch.autograd.graph.Node]:
+    """Nodes of autograd's graph behind a result."""
+    known, waiting = set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in known:
+            known.add(node)
+            yield node
+            waiting += [parent for parent, _ in node.next_functions]
+
+
 def leaves(model: nn.Module) -> list[nn.Module]:
     """Modules without modules inside."""
     return [module for module in model.modules() if not any(module.children())]
@@ -71,11 +92,13 @@ def _tensors(content) -> Iterator[Tensor]:
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """Such a copy in eval mode and without hooks, for a pass that nobody should notice."""
-    model = sharing(model).eval()
+    """Such a copy in eval mode and without hooks, for a pass that nobody should notice; hooks that compute weights, as
+    PyTorch's ``weight_norm``, ``spectral_norm`` and ``prune`` do, stay."""
+    model = sharing(uncompiled(model)).eval()
     for module in model.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
-            hooks.clear()
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
+                del hooks[key]
     return model
 
 

@@ -295,6 +295,34 @@ def test_folders_that_hold_no_classifier(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("shared", ["all", "a part"])
+def test_a_factory_that_builds_nothing_new_is_refused(shared, tmp_path):
+    """Else all networks would have the last checkpoint's weights, and agree about everything."""
+
+    def built(seed=0):
+        with seeded(seed):
+            return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+
+    for k in range(3):
+        torch.save(built(k).state_dict(), tmp_path / f"{k}.pt")
+    one = built()
+    make = {"all": lambda: one, "a part": lambda: nn.Sequential(one[0], *built()[1:])}[shared]
+    with pytest.raises(ValueError, match="the factory gives the same network, or parts of it, at every call"):
+        audit.load(make, tmp_path, Problems())
+    assert len(audit.load(lambda: built(), tmp_path, Problems())) == 3
+
+
+def test_a_network_that_may_change_its_input_is_named(tmp_path):
+    class Own(nn.Linear):
+        transform_input = False
+
+    with seeded(0):
+        torch.save(Own(2, 2).state_dict(), tmp_path / "a.pt")
+    problems = Problems()
+    audit.load(lambda: Own(2, 2), tmp_path, problems)
+    assert "transform_input=True" in problems.remarks[0]
+
+
 def test_networks_that_do_not_take_the_pictures_are_left_out():
     problems, images = Problems(), batch()[0]
     with torch.random.fork_rng():
@@ -500,6 +528,59 @@ def test_checkerboard_power_is_of_the_gradient_that_a_strided_convolution_passes
     assert audit.checkerboard(patches.eval(), images, targets) == {}, "prints period four"
     together = audit.checkerboard(tiny_net(size=32), batch(2, 32)[0], batch(2, 32)[1])
     assert any(" and " in name for name in together), "a block's and its shortcut's"
+
+
+class Strided(nn.Module):
+    """``run(convolutions, x)`` gives what a linear layer reads."""
+
+    def __init__(self, run):
+        super().__init__()
+        with seeded(0):
+            self.first, self.second = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 2, 1)
+            self.aside, self.out = nn.Conv2d(8, 2, 3, 2, 1), nn.Linear(8, 10)
+        self.run = run
+        self.eval()
+
+    def forward(self, x):
+        return self.out(self.run(self, x).mean((2, 3)))
+
+
+def with_a_head_aside(net, x):
+    features = net.first(x)
+    net.aside(features.relu())
+    return net.second(features)
+
+
+def test_strides_that_are_seldom():
+    images, targets = batch(4)
+
+    def found(run):
+        return audit.checkerboard(Strided(run), images, targets)
+
+    assert list(found(with_a_head_aside)) == ["second"], "on the other the logits do not depend"
+    assert list(found(lambda net, x: net.second(net.second(net.first(x)).relu()))) == ["second", "second, call 2"]
+    with pytest.raises(ValueError, match="'second' is called by keyword, which hooks do not see"):
+        found(lambda net, x: net.second(input=net.first(x)))
+    with pytest.raises(ValueError, match="are functions that forward calls, no modules, and are not measured"):
+        found(lambda net, x: nn.functional.conv2d(net.first(x), net.second.weight, stride=2))
+
+
+def test_a_redrawn_network_with_constant_maps_says_nothing():
+    with seeded(0):
+        last = nn.utils.parametrizations.orthogonal(nn.Linear(8, 10))  # whose weight is zero after a truncated normal
+        net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), last).eval()
+    with pytest.raises(ValueError, match="with 4 redrawn every map is constant, which says nothing"):
+        audit.against_random("input_gradient", [net], *batch(2))
+
+
+@pytest.mark.parametrize("wrap", [nn.utils.weight_norm, nn.utils.spectral_norm], ids=["weight", "spectral"])
+@pytest.mark.filterwarnings("ignore")
+def test_weights_that_hooks_compute_are_redrawn(wrap):
+    with seeded(0):
+        first = wrap(nn.Conv2d(3, 8, 3, 2, 1))
+        net = nn.Sequential(first, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)).eval()
+    names, found = audit.against_random("input_gradient", [net], *batch(2), runs=2)
+    assert names == ["4", "0"] and (found < 0.99).all()
 
 
 intervals = st.tuples(*[st.floats(0, 9)] * 3).map(sorted).map(lambda v: Estimate(v[1], v[0], v[2]))

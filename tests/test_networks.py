@@ -1,6 +1,7 @@
 """Networks as people have them: forward passes of their own, other outputs, blocks that are no maps, any classifier."""
 
 import copy
+import warnings
 from collections import namedtuple
 from contextlib import nullcontext
 
@@ -14,7 +15,7 @@ from torchvision.models import get_model, list_models
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from saliency_lib import attribution, audit, inference, randomization, snr
+from saliency_lib import attribution, audit, downsampling, inference, randomization, snr
 from saliency_lib.attribution import METHODS, attribute, grids, layers
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import seeded
@@ -160,7 +161,82 @@ def test_one_output_has_two_sides():
     assert len(sides.unique()) == 2 and "one output; the side of zero" in problems.remarks[0]
 
 
+def test_names_in_a_network_with_one_output_stay():
+    with seeded(0):
+        net = get_model("resnet18", num_classes=1).eval()
+    state = copy.deepcopy(net.state_dict())
+    (given,) = audit.compatible({"a": net}, X, audit.Problems()).values()
+    assert layers.stages(given) == ["layer1", "layer2", "layer3", "layer4"] and net(X).shape == (4, 1)
+    maps = attribute("gradcam", given, X, Y % 2, layer="layer3")
+    torch.testing.assert_close(maps, attribute("gradcam", copy.deepcopy(given), X, Y % 2, layer="layer3"))
+    assert list(randomization.layers(given, X))[:2] == ["fc", "layer4"]
+    assert all(torch.equal(tensor, state[name]) for name, tensor in given.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "softmax", "log_softmax", "logits"])
+def test_outputs_that_look_like_probabilities_are_said(kind):
+    ways = {
+        "sigmoid": lambda net, x: net(x)[:, :1].sigmoid(), "softmax": lambda net, x: net(x).softmax(1),
+        "log_softmax": lambda net, x: net(x).log_softmax(1), "logits": lambda net, x: net(x),
+    }  # fmt: skip
+    problems = audit.Problems()
+    audit.compatible({"a": Own(ways[kind])}, X, problems)
+    assert any("look like probabilities" in remark for remark in problems.remarks) == (kind != "logits")
+
+
+def test_compiled_networks_are_refused_where_hooks_would_be_left_out():
+    net = body()
+    compiled = torch.compile(net, backend="eager")
+    for name in ("gradcam", "deeplift", "guided_backprop"):
+        with pytest.raises(ValueError, match="the network is compiled, so that hooks are not seen"):
+            attribute(name, compiled, X, Y)
+    with pytest.raises(ValueError, match="is compiled"), downsampling.smooth_backward(compiled, ["input"], X):
+        pass
+    with warnings.catch_warnings(action="ignore"):  # that it is old
+        scripted = torch.jit.trace(net, X)
+    with pytest.raises(ValueError, match="is TorchScript, which takes no hooks"):
+        layers.stages(scripted)
+
+
 # Layers
+
+
+def test_a_convolutions_maps_may_have_other_proportions_than_the_picture():
+    """Channels times rows of (n, 32, 32, 30) are more like a picture of 32 pixels than rows times columns."""
+    with seeded(0):
+        row = nn.Conv2d(3, 32, (1, 3))
+        net = nn.Sequential(row, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4)).eval()
+        cut = nn.Sequential(nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU())
+        cut = nn.Sequential(cut, nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+    features = net[:2](X)
+    weights = net[4].weight[Y][:, :, None, None] / features[0, 0].numel()
+    by_hand = F.interpolate((weights * features).sum(1, keepdim=True), X.shape[2:], mode="bilinear")
+    for layer in ("top", "1"):
+        torch.testing.assert_close(attribute("gradcam", net, X, Y, layer=layer), by_hand)
+    tall = X.repeat(1, 1, 2, 1)
+    for layer, shape in (("0", (26, 10)), ("1", (13, 5)), ("0.4", (26, 10)), ("0.1", (60, 28))):
+        with layers.used(cut, layer) as found:
+            cut(tall)
+        assert found == [grids.Grid("maps", shape)]
+    assert attribute("gradcam", cut, tall, Y).shape == (4, 1, 64, 32)
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_transformer_encoder_is_explained_before_its_last_block(norm_first):
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.token = nn.Conv2d(3, 16, 8, 8), nn.Parameter(torch.randn(1, 1, 16))
+            block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=norm_first)
+            self.blocks = nn.TransformerEncoder(block, 3, enable_nested_tensor=False)
+            self.head = nn.Linear(16, 4)
+
+        def forward(self, x):
+            tokens = self.patch(x).flatten(2).transpose(1, 2)
+            return self.head(self.blocks(torch.cat([self.token.expand(len(x), -1, -1), tokens], 1))[:, 0])
+
+    with seeded(0):
+        assert layers.stages(Encoder().eval()) == ["blocks.layers.1"]
 
 
 def vit(**options):

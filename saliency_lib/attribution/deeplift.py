@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saliency_lib.attribution import layers
 from saliency_lib.attribution.baselines import baseline_or_zero
 from saliency_lib.attribution.method import Kernel, method
-from saliency_lib.hooks import hooked, leaves
+from saliency_lib.hooks import hooked, leaves, uncompiled
 
 ELEMENTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.GELU, nn.SiLU, nn.SELU, nn.CELU, nn.Mish,
@@ -131,7 +131,7 @@ def _out_of_place(modules: list[nn.Module]) -> Iterator[None]:
 
 def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, adds_up: bool = True) -> Kernel:
     """Kernel of the mean of DeepLIFT over the references in the pool, (m, c, h, w)."""
-    modules = [module for module in leaves(model) if isinstance(module, (*ELEMENTWISE, *POOLS))]
+    modules = [module for module in leaves(uncompiled(model)) if isinstance(module, (*ELEMENTWISE, *POOLS))]
 
     def passed(x: Tensor, hook: Callable) -> tuple[Tensor, Tensor]:
         """Logits of x, and what is explained, with a hook for what the modules do."""
@@ -205,6 +205,7 @@ def deeplift(model, images, seed, *, baseline: Tensor | None = None, layer: str 
     ------
     ValueError
         If a map does not add up, since the model holds a non-linearity that is not a module with a rule; for max
-        pooling of a class that changes ``forward``; for an unknown layer, one that is not called just once, or one whose output is not (n, c, h, w).
+        pooling of a class that changes ``forward``; for an unknown layer, one that is not called just once, or one
+        whose output is not (n, c, h, w).
     """
     return over_references(model, baseline_or_zero(baseline, images), layer, adds_up)

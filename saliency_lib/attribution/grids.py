@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MOST = 16  # tokens of no place, as of the class and registers; they come first
+SPATIAL = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)  # which give (n, c, h, w)
+POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Dropout, nn.Identity)
 LIKE = 0.2  # how far the shape of a grid may be from that of the picture, relative to it
 
 
@@ -57,11 +59,18 @@ def with_first(out: Any, tensor: Tensor) -> Any:
     return type(out)([tensor, *out[1:]]) if isinstance(out, (tuple, list)) else tensor
 
 
-def grid_of(out: Tensor, images: Tensor) -> Grid | None:
-    """The grid of a layer's output in a pass of images, (n, c, h, w); None where it is none.
+def _spatial(module: nn.Module | None) -> bool:
+    """Whether what a module ends with, activations left aside, gives (n, c, h, w)."""
+    leaves = [m for m in module.modules() if not any(m.children())] if module is not None else []
+    return isinstance(next((m for m in reversed(leaves) if not isinstance(m, POINTWISE)), None), SPATIAL)
 
-    The side of an output that has the picture's proportions is the grid. Tokens are one if whole rows and columns,
-    nearest to these proportions, are left once up to ``MOST`` are taken off the front.
+
+def grid_of(out: Tensor, images: Tensor, module: nn.Module | None = None) -> Grid | None:
+    """The grid of a module's output in a pass of images, (n, c, h, w); None where it is none.
+
+    A convolution, normalised or pooled, gives maps of any proportions. Of other outputs, the side that has the
+    picture's proportions is the grid. Tokens are one if whole rows and columns, nearest to these proportions, are left
+    once up to ``MOST`` are taken off the front.
     """
     wanted = images.shape[-2] / images.shape[-1]
 
@@ -71,9 +80,11 @@ def grid_of(out: Tensor, images: Tensor) -> Grid | None:
 
     if out.ndim == 4:
         _, a, b, c = out.shape
-        ways = (off(b, c), Grid("maps", (b, c))), (off(a, b), Grid("last", (a, b)))
-        least, grid = min(ways, key=lambda way: way[0])
-        return grid if least <= LIKE else None
+        maps, last = off(b, c), off(a, b)
+        if isinstance(module, SPATIAL) or (_spatial(module) and not last <= LIKE < maps):
+            return Grid("maps", (b, c))
+        grid = Grid("maps", (b, c)) if maps <= last else Grid("last", (a, b))
+        return grid if min(maps, last) <= LIKE else None
     if out.ndim != 3 or out.shape[2] == 1:
         return None
     ways = []

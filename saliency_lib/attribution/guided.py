@@ -8,21 +8,9 @@ from torch import Tensor, nn
 
 from saliency_lib.attribution.cam import gradcam
 from saliency_lib.attribution.method import method
-from saliency_lib.hooks import hooked
+from saliency_lib.hooks import graph, hooked, uncompiled
 
-
-def _rectifiers(output: Tensor) -> list:
-    """Nodes of autograd's graph that cut off negative values, from modules or functions."""
-    seen, waiting, found = set(), [output.grad_fn], []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name().startswith(("ReluBackward", "HardtanhBackward", "ThresholdBackward")):
-            found.append(node)
-        waiting += [parent for parent, _ in node.next_functions]
-    return found
+RECTIFIERS = ("ReluBackward", "HardtanhBackward", "ThresholdBackward")  # what cuts off negative values, in autograd
 
 
 @contextmanager
@@ -31,7 +19,7 @@ def relus_are_modules(model: nn.Module) -> Iterator[None]:
     nodes = []
 
     def compare(_model, _inputs, output: Tensor) -> None:
-        found = _rectifiers(output)
+        found = [node for node in graph(output) if node.name().startswith(RECTIFIERS)]
         unseen = [node for node in found if node not in nodes]
         if not nodes:
             raise ValueError(
@@ -44,7 +32,7 @@ def relus_are_modules(model: nn.Module) -> Iterator[None]:
             )
         nodes.clear()
 
-    modules = [module for module in model.modules() if isinstance(module, nn.ReLU)]
+    modules = [module for module in uncompiled(model).modules() if isinstance(module, nn.ReLU)]
     with hooked(modules, lambda _module, _inputs, out: nodes.append(out.grad_fn)), hooked([model], compare):
         yield
 

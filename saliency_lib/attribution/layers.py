@@ -1,5 +1,6 @@
 """Layers by name, and the names ``top`` and ``mid``; maps of a layer, enlarged to the images."""
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from saliency_lib.attribution.grids import Grid, first_of, grid_of, with_first
+from saliency_lib.attribution.grids import POINTWISE, SPATIAL, Grid, first_of, grid_of, with_first
 from saliency_lib.attribution.stages import stages as stages
-from saliency_lib.hooks import hooked
+from saliency_lib.hooks import hooked, uncompiled
 
 
 def find(model: nn.Module, layer: str) -> nn.Module:
@@ -42,15 +43,21 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
     Raises ValueError in a pass that calls the layer not at all or repeatedly, or where it gives no maps, (n, c, h, w),
     (n, h, w, c) or tokens (n, t, c). Without a layer there is nothing to raise for.
     """
-    calls, images, grids = [], [], []
+    calls, images, grids, spatial = [], [], [], {}  # the last by address, with a reference that keeps nothing alive
 
     def begin(_model, inputs) -> None:
         images[:] = inputs[:1]
 
-    def note(_module, _inputs, out) -> None:
+    def mark(module, inputs, out) -> None:
+        if isinstance(module, SPATIAL) or (inputs and _alive(spatial, inputs[0])):
+            spatial[id(out)] = weakref.ref(out)
+
+    def note(module, _inputs, out) -> None:
         calls.append(1)
         value = first_of(out)
-        grid = grid_of(value, images[0]) if isinstance(value, Tensor) else None
+        grid = grid_of(value, images[0], module) if isinstance(value, Tensor) else None
+        if _alive(spatial, value):
+            grid = Grid("maps", (value.shape[2], value.shape[3]))
         if grid is None:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(out).__name__
             raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w), nor a grid of tokens, but {what}")
@@ -69,8 +76,20 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
     if layer is None:
         yield grids
         return
-    with hooked([model], begin, before=True), hooked([find(model, layer)], note), hooked([model], look):
+    uncompiled(model)
+    plain = [module for module in model.modules() if isinstance(module, (*SPATIAL, *POINTWISE))]
+    with (
+        hooked([model], begin, before=True),
+        hooked(plain, mark),
+        hooked([find(model, layer)], note),
+        hooked([model], look),
+    ):
         yield grids
+
+
+def _alive(known: dict[int, weakref.ref], tensor: Any) -> bool:
+    """Whether a tensor is one of those known by address."""
+    return (found := known.get(id(tensor))) is not None and found() is tensor
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.attribution.grids import Grid, first_of, grid_of
+from saliency_lib.attribution.grids import POINTWISE, Grid, first_of, grid_of
 from saliency_lib.hooks import SIDES, bare, channels_of, hooked, known
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import seeded
@@ -85,11 +85,13 @@ def _traced(model: nn.Module) -> list[str]:
 def _noting(model: nn.Module, images: Tensor, values: list[_Value], before: list[int], ends: set[str]):
     names = {module: name for name, module in model.named_modules()}
 
-    def note(module: nn.Module, _inputs, out) -> None:
+    def note(module: nn.Module, inputs, out) -> None:
         out = first_of(out)
         if module is model or not isinstance(out, Tensor) or not out.requires_grad or len(out) != len(images):
             return
-        grid = grid_of(out, images)
+        given = next((v.grid for v in reversed(values) if inputs and v.tensor is inputs[0]), None)
+        alike = isinstance(module, POINTWISE) and given is not None  # as a ReLU of a convolution's output
+        grid = given if alike else grid_of(out, images, module)
         tokens = {value.tensor.shape[1] for value in values if value.grid.kind == "tokens"}
         if grid is None or (out.ndim == 4 and grid.shape[0] == grid.shape[1] in tokens):  # the latter is attention
             if out.ndim == 3:
@@ -146,6 +148,8 @@ def _before_block(wide: list[_Value], reached: list[_Value], ends: set[str]) -> 
     So it is in a network that predicts from its class token: in its last block, places are keys and values only.
     """
     last = wide[-1]
+    if last.names[-1].count(".") < last.names[0].count(".") and last.names[-1] not in ends:
+        return wide  # a whole block gave it
     parts = last.names[0].split(".")
     blocks = [".".join(parts[:k]) for k in range(len(parts) - 1, 0, -1)]  # from the inside
     inside = next((k for k, block in enumerate(blocks) if block in ends), len(blocks))

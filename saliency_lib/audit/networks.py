@@ -14,13 +14,17 @@ from saliency_lib.audit.problems import Problems
 from saliency_lib.audit.saved import is_saved
 from saliency_lib.audit.zoo import Builder, of_factory
 from saliency_lib.ensembles.files import digest
-from saliency_lib.hooks import copied
+from saliency_lib.hooks import copied, sharing
 from saliency_lib.inference import how_read, logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
 CHECKPOINTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
 USUAL_NOISE = 0.1
+PROBABILITIES = (
+    "The outputs look like probabilities, not logits: audit the networks without their last sigmoid or softmax, since "
+    "maps here are of logits, and one output is split at zero."
+)
 ONE_OUTPUT = "The networks have one output; the side of zero that it is on is explained, 0 below and 1 above."
 
 
@@ -76,21 +80,33 @@ def load(
 
     A checkpoint may hold more than weights, and these under any prefix that all of the network's names have. A file
     that cannot be read, is of another architecture, holds values that are not finite, or the same weights as one before
-    it, is left out and named in ``problems``. ValueError with all problems if none is left.
+    it, is left out and named in ``problems``. ValueError with all problems if none is left, and for networks that share
+    weights, of a factory that does not build a new one at every call.
     """
     files, build = _files(checkpoints, problems), build if isinstance(build, Builder) else of_factory(build)
-    networks, seen, remarks = {}, {}, {}
+    networks, seen, remarks, digests = {}, {}, {}, {}
     root = os.path.commonpath([path.parent for path in files]) if files else ""
     for path in files:
         name = os.path.relpath(path, root)
         with problems.attempt(f"{name} is left out"):
             model, said = _loaded(build, path)
-            if (same := seen.setdefault(digest(model.state_dict()), name)) != name:
+            digests[name] = digest(model.state_dict())
+            if (same := seen.setdefault(digests[name], name)) != name:
                 raise ValueError(f"it holds the same weights as {same}")
             networks[name] = model.to(device)
             remarks.setdefault(said, []).append(name)
     if not networks:
         raise ValueError("no network could be loaded: " + "; ".join(problems))
+    if any(digest(model.state_dict()) != digests[name] for name, model in networks.items()):
+        raise ValueError(
+            "the factory gives the same network, or parts of it, at every call, so that the last checkpoint's weights "
+            "are in all of them; it has to build a new network each time"
+        )
+    if any(getattr(model, "transform_input", None) is False for model in networks.values()):
+        problems.remarks.append(
+            "The networks take pictures as they are (transform_input=False); if torchvision's own weights were their "
+            "start, give a factory that builds them with transform_input=True."
+        )
     problems.remarks += [f"{', '.join(names)}: {said}." for said, names in remarks.items() if said]
     return networks
 
@@ -100,23 +116,30 @@ def sides(z: Tensor) -> Tensor:
     return torch.cat([-z / 2, z / 2], 1)
 
 
-class TwoSided(nn.Module):
-    """A network with one output as one with the logits of its two :func:`sides`."""
+def two_sided(model: nn.Module) -> nn.Module:
+    """A network with one output as one with the logits, (n, 2), of its two :func:`sides`: a copy on the same weights,
+    of the same class but for its ``forward``, so that all names in it stay."""
+    made, kind = sharing(model), type(model)
+    made.__class__ = type(kind.__name__, (kind,), {"forward": lambda self, x: sides(of_output(kind.forward(self, x)))})
+    return made
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, (n, 2)."""
-        return sides(of_output(self.model(x)))
+def _like_probabilities(outputs: Tensor) -> bool:
+    """Whether outputs (n, classes) of several pictures may be probabilities: in [0, 1], of several classes adding up
+    to 1, as themselves or as logarithms."""
+    if len(outputs) < 2:
+        return False
+    if outputs.shape[1] == 1:
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
+    ways = outputs, outputs.exp()
+    return any(bool((p >= 0).all()) and torch.allclose(p.sum(1), p.new_ones(len(p)), atol=1e-3) for p in ways)
 
 
 def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problems) -> dict[str, nn.Module]:
     """Those of the networks that take the images, and have as many outputs as most of these; ValueError with all
     problems if none does.
 
-    A network with one output becomes one with two sides, :class:`TwoSided`. What has to be said of how outputs are read
+    A network with one output becomes one with two sides, :func:`two_sided`. What has to be said of how outputs are read
     is in the problems' remarks.
     """
     outputs, remarks = {}, set()
@@ -136,9 +159,12 @@ def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problem
         if classes != usual:
             problems.append(f"{name} is left out: it has {classes} outputs, the others {usual}")
     chosen: dict[str, nn.Module] = {name: networks[name] for name, classes in outputs.items() if classes == usual}
+    with torch.no_grad():
+        if _like_probabilities(of_output(next(iter(chosen.values()))(images[:8].clone())).float()):
+            remarks.add(PROBABILITIES)
     if usual == 1:
         remarks.add(ONE_OUTPUT)
-        chosen = {name: TwoSided(model).eval() for name, model in chosen.items()}
+        chosen = {name: two_sided(model) for name, model in chosen.items()}
     problems.remarks += sorted(remarks)
     return chosen
 

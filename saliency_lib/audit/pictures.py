@@ -119,7 +119,7 @@ def constants(
 def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:
     """The classes explained, (n,) int64: what the networks jointly predict (``"predicted"``), or the pictures' folders
     (``"folders"``) where these can be classes. Of networks with one output the side is predicted, 0 below zero and 1
-    above, as :class:`saliency_lib.audit.networks.TwoSided` numbers them."""
+    above, as :func:`saliency_lib.audit.networks.two_sided` numbers them."""
     if which not in (PREDICTED, FOLDERS):
         raise ValueError(f"targets are {PREDICTED!r} or {FOLDERS!r}, not {which!r}")
     outputs = [logits(net, pictures.inputs) for net in networks]

@@ -1,5 +1,6 @@
 """What maps owe to the architecture: random weights, and the pattern of strided convolutions."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from saliency_lib import randomization, similarity
 from saliency_lib.attribution import attribute
 from saliency_lib.downsampling import strided_convs
-from saliency_lib.hooks import hooked
+from saliency_lib.hooks import graph, hooked
 from saliency_lib.inference import of_output
 from saliency_lib.quality import checkerboard_power
 from saliency_lib.runtime.seeds import LAYERS, derive
@@ -46,6 +47,11 @@ def against_random(
         What was redrawn last; all before it are redrawn as well.
     likeness : array
         (runs, layers), rank correlation of absolute values, mean over images.
+
+    Raises
+    ------
+    ValueError
+        If a redrawn network's maps are constant, each of them, so that they cannot be like anything.
     """
     rows = []
     last = len(randomization.layers(networks[0], images)) - 1
@@ -55,6 +61,8 @@ def against_random(
         steps = randomization.cascading(model, derive(seed, LAYERS, run), images, draw=_draw)
         for name, broken in (step for k, step in enumerate(steps) if k in compared):
             maps = attribute(method, broken, images, targets, seed)
+            if maps.flatten(1).amax(1).eq(maps.flatten(1).amin(1)).all():
+                raise ValueError(f"with {name} redrawn every map is constant, which says nothing of what was learned")
             row[name] = similarity.compare(own, maps, [MEASURE])[MEASURE].mean()
         rows.append(row)
     return list(rows[0]), np.array([list(row.values()) for row in rows])
@@ -65,20 +73,35 @@ def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
 
     Of the target's logit, by the convolution's input; 1 is white noise's, see
     :func:`saliency_lib.quality.checkerboard_power` (Herdt et al. 2024, section 3.1). One value per image, by the name
-    of the convolution, or of those that share their input; inputs of less than 2 x 2 pixels are left out. Other strides
-    print other periods, and are not measured.
+    of the convolution, or of those that share their input; inputs of less than 2 x 2 pixels are left out, as are those
+    on which the logits do not depend. Other strides print other periods, and are not measured.
+
+    Raises
+    ------
+    ValueError
+        If strided convolutions are functions that ``forward`` calls, and none is a module.
     """
     convolutions = [c.name for c in strided_convs(model, ["input"], images) if set(c.stride) <= {1, 2}]
     names = {model.get_submodule(name): name for name in convolutions}
     taken = {}  # an input, and the convolutions that take it, as a block's and its shortcut's
 
+    calls: Counter[str] = Counter()
+
     def note(convolution: nn.Module, inputs: tuple[Tensor, ...], _output) -> None:
+        name = names[convolution]
+        calls[name] += 1
         if min(inputs[0].shape[-2:]) > 1:
-            taken.setdefault(inputs[0], []).append(names[convolution])
+            taken.setdefault(inputs[0], []).append(f"{name}, call {calls[name]}" if calls[name] > 1 else name)
 
     with hooked(list(names), note), torch.enable_grad():
         outputs = of_output(model(images.detach().clone().requires_grad_().clone()))
         chosen = outputs.gather(1, targets.to(outputs.device)[:, None]).sum()
-    gradients = torch.autograd.grad(chosen, list(taken)) if taken else ()
-    powers = (checkerboard_power(gradient).cpu().numpy() for gradient in gradients)
-    return {" and ".join(sharing): power for sharing, power in zip(taken.values(), powers)}
+    strided = (node for node in graph(chosen) if 2 in getattr(node, "_saved_stride", ()))
+    if not names and any("Convolution" in node.name() for node in strided):
+        raise ValueError("its strided convolutions are functions that forward calls, no modules, and are not measured")
+    gradients = torch.autograd.grad(chosen, list(taken), allow_unused=True) if taken else ()
+    return {
+        " and ".join(sharing): checkerboard_power(gradient).cpu().numpy()
+        for sharing, gradient in zip(taken.values(), gradients)
+        if gradient is not None
+    }

@@ -56,6 +56,8 @@ def strided_convs(
     found = {}
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], name: str) -> None:
+        if not inputs:
+            raise ValueError(f"{name!r} is called by keyword, which hooks do not see; call it as self.{name}(x)")
         if inputs[0].requires_grad:
             found[name] = module
 
