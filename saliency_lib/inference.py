@@ -25,9 +25,8 @@ def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch
     if any(module.training for module in model.modules() if type(module) not in CONTAINERS):
         raise ValueError("the model is in training mode, where a map depends on its batch; call model.eval() first")
     tensors = [images] if targets is None else [images, targets]
-    if not all(isinstance(tensor, Tensor) for tensor in tensors):
-        kinds = " and ".join(type(tensor).__name__ for tensor in tensors)
-        raise ValueError(f"images and targets are tensors, (n, c, h, w) and (n,), not {kinds}")
+    if kinds := [type(tensor).__name__ for tensor in tensors if not isinstance(tensor, Tensor)]:
+        raise ValueError(f"images and targets are tensors, (n, c, h, w) and (n,), not {' and '.join(kinds)}")
     if images.ndim != 4 or not len(images) or (targets is not None and targets.shape != images.shape[:1]):
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"expected images (n, c, h, w), at least one, and one target each, not {shapes}")
@@ -40,6 +39,7 @@ def check(model: nn.Module, images: Tensor, targets: Tensor | None = None, batch
         raise ValueError("the images hold values that are not finite; look at how they were normalised")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"a batch holds at least one image, not batch_size={batch_size}")
+    known(model)["shape"] = images.shape[1:]
 
 
 class Facts(NamedTuple):

@@ -221,6 +221,16 @@ def test_a_convolutions_maps_may_have_other_proportions_than_the_picture():
     assert attribute("gradcam", cut, tall, Y).shape == (4, 1, 64, 32)
 
 
+@pytest.mark.parametrize("size", [(48, 48), (20, 30)], ids=str)
+def test_stages_of_a_network_for_pictures_of_a_seldom_size(size):
+    with seeded(0):
+        conv = nn.Conv2d(3, 8, 3, 2, 1)
+        net = nn.Sequential(conv, nn.ReLU(), nn.Flatten(), nn.Linear(size[0] * size[1] * 2, 4)).eval()
+    assert layers.stages(net) == [], "of none of the usual sizes"
+    assert attribute("gradcam", net, torch.ones(2, 3, *size), Y[:2]).shape == (2, 1, *size)
+    assert layers.stages(net) == ["1"]
+
+
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_a_transformer_encoder_is_explained_before_its_last_block(norm_first):
     class Encoder(nn.Module):

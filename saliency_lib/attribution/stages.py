@@ -47,7 +47,7 @@ def stages(model: nn.Module) -> list[str]:
     if all(name in named for name in residual):
         return residual
     seen = known(model)
-    if "stages" not in seen:
+    if not seen.get("stages"):
         seen["stages"] = _traced(model)
     return list(seen["stages"])
 
@@ -59,6 +59,8 @@ def _inputs(model: nn.Module) -> Iterator[Tensor]:
     for channels in channels_of(model):
         for side in FIRST_LARGE:
             yield torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(0)).to(like)
+    if shape := known(model).get("shape"):  # of pictures that it was given
+        yield torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def _traced(model: nn.Module) -> list[str]:
@@ -76,7 +78,7 @@ def _traced(model: nn.Module) -> list[str]:
                 logits = of_output(looked_at(images.requires_grad_().clone()))
         except (RuntimeError, ValueError, AssertionError, IndexError):
             continue
-        if isinstance(logits, Tensor) and logits.ndim == 2:
+        if isinstance(logits, Tensor) and logits.ndim == 2 and values:
             _mark(values, logits)
             return _closing(looked_at, values, before, ends)
     return []
