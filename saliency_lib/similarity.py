@@ -4,6 +4,7 @@ As Adebayo et al. 2018 describe them: Spearman on the maps as they are; SSIM and
 largest absolute value. Maps are (n, c, h, w); all channels take part.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -219,7 +220,8 @@ def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
     values are equal. Two areas drawn at random overlap by share / (2 - share).
     """
     strength = abs_sum(members).flatten(2)
-    edge = strength.kthvalue(int((1 - share) * strength.shape[2]), dim=2, keepdim=True).values
+    rest = math.floor((1 - share) * strength.shape[2] + 1e-6)  # pixels that are not marked; 0.1 of 10 is one
+    edge = strength.kthvalue(rest, dim=2, keepdim=True).values
     area = (strength > edge).float()
     shared, marked = torch.einsum("inp,jnp->nij", area, area), area.sum(2).T
     return shared / (marked[:, :, None] + marked[:, None] - shared)

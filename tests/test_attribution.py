@@ -427,3 +427,9 @@ def test_a_sum_pool_network_has_the_papers_closed_form_with_a_strict_inequality(
     torch.testing.assert_close(gradient, closed["strict"])
     torch.testing.assert_close(gradient[:, :, 6, 7], by_hand)
     assert not torch.allclose(gradient[:, :, :5], closed["paper"][:, :, :5])
+
+
+def test_a_class_beyond_the_last_gets_a_sentence():
+    net, (x, y) = tiny_net(), batch(1)
+    with pytest.raises(ValueError, match="targets run from 10 to 10; the model has 10 classes, 0 to 9"):
+        attribution.input_gradient(net, x, y.fill_(10))

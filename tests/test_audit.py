@@ -22,9 +22,11 @@ from torch import nn
 from saliency_lib import __main__ as cli
 from saliency_lib import audit, similarity, snr
 from saliency_lib.audit import Problems, sentences, structure
+from saliency_lib.audit.agreement import SHIFTS
+from saliency_lib.controls import SHIFT, shift
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
-from saliency_lib.runtime.seeds import seeded
+from saliency_lib.runtime.seeds import derive, seeded
 from saliency_lib.runtime.store import PROJECT
 
 
@@ -755,3 +757,38 @@ def test_an_audit_that_cannot_begin_says_why_in_a_sentence(mine, capsys):
     assert capsys.readouterr().out.startswith("audit: no network could be loaded: no checkpoint matches")
     assert cli.main(["audit", "--goal", "high"]) == 2
     assert "goal='high'" in capsys.readouterr().out
+
+
+def test_a_message_is_shown_above_all_of_the_nulls_interval():
+    assert heard(0.5, 0.7, (0.3, 0.4)).shown and not heard(0.5, 0.7, (0.4, 0.6)).shown
+
+
+def test_the_spread_of_an_agreement_is_the_unbiased_deviation_over_members():
+    maps = torch.randn(3, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(audit.agreement(maps).spread, maps.sum(2).var(0).sqrt())
+
+
+def test_the_null_is_of_several_ways_to_move_the_maps():
+    maps = torch.randn(4, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    moved = torch.cat([shift(maps, derive(0, SHIFT, k)) for k in range(SHIFTS)], 1)
+    assert len({tuple(part.flatten().tolist()) for part in moved.split(2, 1)}) == SHIFTS
+    assert audit.signal(maps).null == snr.measure_maps(moved).debiased()
+
+
+def test_only_maps_that_are_clearly_the_same_with_random_weights_are_refused():
+    noise, control = {"m": heard(3, 4)}, {"m": Estimate(0.5, 0.4, 0.6)}
+    for low, refused in ((0.55, False), (0.61, True)):
+        (said,) = sentences.of_next(noise, {"m": Estimate(0.7, low, 0.8)}, control, 8, 2)
+        assert said.startswith("Do not read" if refused else "m: a single map will do"), said
+
+
+def test_as_many_networks_as_are_needed_are_enough():
+    (sure,) = sentences.of_next({"m": heard(1, 1.2)}, {}, {}, 4, 2)
+    assert sure.startswith("m: read the mean map of all 4 networks"), sure
+    (perhaps,) = sentences.of_next({"m": heard(0.9, 1)}, {}, {}, 4, 2)
+    assert perhaps == "m: average all 4 networks; that may reach an SNR of 2 or not, 5 would.", perhaps
+
+
+def test_a_checkerboard_is_told_where_all_of_the_interval_is_above_noise():
+    for low, told in ((0.99, False), (1.01, True)):
+        assert ("a checkerboard" in next(sentences.of_checkerboard({"conv": Estimate(1.5, low, 2)}, ""))) == told

@@ -150,3 +150,18 @@ def test_keys_are_renamed_part_by_part_and_values_stay():
     assert renamed(value, {"a": "x", "b": "y"}) == {"x": 1, "x, y": {"y": student([1, 2]), "ab": ["a"]}}
     assert set(PAPERS_NAMES) - set(METHODS) == {"gradient_x_pixels"}
     assert len({*PAPERS_NAMES.values()}) == len(PAPERS_NAMES), "no two become one"
+
+
+def test_of_two_estimates_the_sides_that_face_each_other_count():
+    lower, upper = {"value": 0.0, "low": -9.0, "high": 3.0}, {"value": 2.0, "low": 1.0, "high": 9.0}
+    expected = 2 * stats.norm.sf(2 * stats.norm.ppf(0.975) / (3**2 + 1**2) ** 0.5)
+    assert chance(lower, upper) == chance(upper, lower) == pytest.approx(expected)
+
+
+def test_figures_of_one_name_in_two_folders_are_both_compared(tmp_path):
+    for where, value in (("old/a", 0.6), ("new/a", 9.0), ("old/b", 0.6), ("new/b", 0.6)):
+        (tmp_path / where).mkdir(parents=True)
+        numbers = {"snr": {"value": value, "low": value - 0.1, "high": value + 0.1}}
+        (tmp_path / where / "02_x.json").write_text(json.dumps({"numbers": numbers, "verdicts": []}))
+    found = compare([(tmp_path / "old" / name, tmp_path / "new" / name) for name in "ab"])
+    assert len(found.figures) == 1 and found.counts["estimates"] == 2

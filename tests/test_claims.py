@@ -279,3 +279,9 @@ def test_a_table_with_a_row_per_network_is_judged_by_its_columns():
     judged = claims.judge("B11", {first: table, second: table["a"]})
     assert judged == claims.judge("B11", {first: over_rows(table), second: over_rows(table["a"])})
     assert plotting.as_json({"t": table, "s": table["a"]})["t"]["a"] == plotting.as_json(over_rows(table["a"]))
+
+
+def test_what_only_holms_correction_leaves_open_asks_for_no_more_networks():
+    outside = Quantity("x", Estimate(1, 0.02, 1.98, n=8), high=0)  # p = 0.046, and two quantities
+    open_, _ = judged("W01", [outside, YES])["quantities"]
+    assert open_["verdict"] == CANNOT_TELL and "needed" not in open_

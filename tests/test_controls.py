@@ -221,3 +221,15 @@ def test_the_papers_statistic_is_a_mean_not_a_root_mean_square():
     assert controls.paper_power(powers) == pytest.approx(snr.plugin_mean(powers) ** 2 - 1 / 30)
     assert snr.rooted(controls.paper_power(powers)) == pytest.approx(1.6, rel=0.03)
     assert snr.debiased_mean(powers) == pytest.approx(strength.square().mean().sqrt().item(), rel=0.03)
+
+
+def test_what_few_images_have_in_common_is_a_share_without_bias():
+    found = controls.of_maps(level_and_detail(0, 1, 0, images=6, strength=4.0))
+    assert abs(found.everywhere.value - 1) < 0.05
+    assert abs(controls.of_maps(level_and_detail(0, 0, 1, images=6, strength=4.0)).everywhere.value) < 0.1
+
+
+def test_an_image_has_no_map_where_the_maps_of_all_members_are_one_number():
+    maps = noise(4, 8, 1, 16, 16)
+    maps[1], maps[:, 3] = 1.0, 2.0
+    assert controls.of_maps(maps).constant == 1 / 8

@@ -37,3 +37,13 @@ def test_the_mean_of_k_maps_has_root_k_times_the_ratio_of_one():
     roots = np.sqrt([1, 2, 4, 8])
     np.testing.assert_allclose(law.value, [roots, 1 / roots], rtol=0.1)
     assert law.sizes == (8,) * 8 and law.value[1, 0] == 1
+
+
+def test_the_ratio_of_mean_maps_is_debiased():
+    law = convergence.of_groups(maps(32, images=400), [1, 8])
+    assert law.value[0].max() < 0.15, "of pure noise; the plug-in ratio of four means would be 1 / 2"
+
+
+def test_halves_of_an_odd_number_have_as_many_members_each():
+    pure = torch.randn(5, 4, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert convergence.settled(pure, ways=20)["‖μ‖"].value == 1, "means of two and of three differ by a root of 1.5"

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from saliency_lib import data
-from saliency_lib.data import embedded
+from saliency_lib.data import embedded, folders
 
 
 def pictures(folder, split, classes=("a", "b", "c"), n=6, size=(40, 30), mode="RGB"):
@@ -337,3 +337,47 @@ def test_one_function_is_a_new_data_set(tmp_path, monkeypatch):
     assert val.classes[val.labels[29]] == "bright" and val.masks is None
     with pytest.raises(ValueError, match=r"shades has no split 'train'; one of \['val'\]"):
         data.load("shades", "train")
+
+
+def test_colours_stand_out_by_the_contrast_and_stay_where_they_do_already():
+    grey, behind = (part.flatten() for part in torch.meshgrid(*[torch.linspace(0, 1, 21)] * 2, indexing="ij"))
+    found = embedded._standing_out(grey[:, None].expand(-1, 3), behind)
+    apart = (grey - behind).abs() > embedded.CONTRAST + 1e-6
+    assert ((found @ embedded.LUMA - behind).abs() > embedded.CONTRAST - 1e-5).all()
+    torch.testing.assert_close(found[apart, 0], grey[apart])
+
+
+def test_masks_are_resized_to_the_pixels_that_are_mostly_of_the_object(monkeypatch):
+    monkeypatch.setattr(data.registry, "DATASETS", dict(data.DATASETS))
+
+    @data.DataSet(("a",), 8, mean=(0.5,), std=(0.25,), splits=("val",))
+    def half(split, n, size, root):
+        masks = torch.zeros(1, 8, 8, dtype=torch.bool)
+        masks[:, :, :4] = True
+        return {"images": torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "labels": torch.tensor([0]), "masks": masks}
+
+    masks = data.load("half", "val", size=4).masks
+    assert masks[0].float().mean(0).tolist() == [1, 1, 0, 0]
+
+
+def test_the_middle_of_a_picture_is_cut_out(tmp_path):
+    row = np.repeat(np.arange(0, 240, 8, dtype=np.uint8)[None], 10, 0)  # 30 wide, 10 high
+    for values, name in ((row, "wide.png"), (row.T, "high.png")):
+        Image.fromarray(np.ascontiguousarray(values)).save(tmp_path / name)
+        found = folders.decode(tmp_path / name, 10, 1)[0].float()
+        assert abs(found.mean().item() - row.mean()) < 1 and found.min() == 80
+
+
+def test_cmnist_shows_all_pictures_of_a_class(tmp_path):
+    idx_files(tmp_path / "MNIST" / "raw")
+    pictures(tmp_path / "cifar10", "train", [f"{k}" for k in range(10)], n=3, size=(32, 32))
+    pictures(tmp_path / "cifar10", "test", [f"{k}" for k in range(10)], n=3, size=(32, 32))
+    for path in (tmp_path / "cifar10" / "test").glob("*/*.png"):
+        image = np.array(Image.open(path))
+        image[..., 1] = 60 * int(path.stem)
+        Image.fromarray(image).save(path)
+    val = data.load("cmnist", "val", root=tmp_path)
+    assert val.images[:, 1, 31, 31].unique().tolist() == [0, 60, 120]
+    for k in range(10):
+        counts = val.images[val.images[:, 0, 31, 31] == 20 * k + 10][:, 1, 31, 31].long().bincount(minlength=121)
+        assert sorted(counts[[0, 60, 120]].tolist()) == [333, 333, 334]

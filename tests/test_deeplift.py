@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from saliency_lib import attribution
-from saliency_lib.attribution.deeplift import ELEMENTWISE, _below
+from saliency_lib.attribution.deeplift import ELEMENTWISE, _below, full_precision
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import seeded
 
@@ -279,3 +279,12 @@ def test_a_missed_non_linearity_is_found_in_half_precision_too():
     net, (x, y) = Functional(nn.ReLU(), torch.bfloat16), batch(3)
     with pytest.raises(ValueError, match="does not add up"):
         attribution.deeplift(net, x.bfloat16(), y)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_precision_of_convolutions_is_put_back(before, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", before)
+    with pytest.raises(KeyError), full_precision():
+        assert not torch.backends.cudnn.allow_tf32
+        raise KeyError
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -367,3 +367,18 @@ def test_a_segmenter_learns_its_masks_and_leaves_the_network_alone():
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     again = Segmenter(net, images, seed=1).fit(images, masks, epochs=5)
     torch.testing.assert_close(again(images), segmenter(images))
+
+
+def test_losses_are_means_over_images_whatever_the_batch():
+    model, (x, _) = tiny_net(), batch(10)
+    parts, whole = (BilinearSurrogate(model, seed=3).fit(x, epochs=1, batch_size=n, lr=0.0).losses for n in (8, 10))
+    assert all(parts[name] == pytest.approx(whole[name], rel=1e-4) for name in whole)
+
+
+def test_every_epoch_has_an_order_of_its_own_also_when_training_goes_on(monkeypatch):
+    seen, pairs, (x, _) = [], BilinearSurrogate._pairs, batch(24)
+    monkeypatch.setattr(BilinearSurrogate, "_pairs", lambda self, images: seen.append(images) or pairs(self, images))
+    surrogate = BilinearSurrogate(tiny_net())
+    for _ in range(2):
+        surrogate.fit(x, epochs=1, batch_size=24)
+    assert not torch.equal(*seen)

@@ -118,3 +118,16 @@ def test_rows_are_networks():
     table = pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [0.0, 0.0, 3.0]})
     assert estimates.over_rows(table["a"]) == student([1, 2, 4]) == estimates.over_rows(table["a"].astype(object))
     assert estimates.over_rows(table) == {"a": student([1, 2, 4]), "b": student([0, 0, 3])}
+
+
+def test_as_many_are_needed_as_bring_either_bound_out_of_the_interval():
+    e = Estimate(3, 1, 4, n=10)  # two down, one up
+    assert e.needed(low=2) == 40 and e.needed(high=5) == 3
+    assert e.needed(2, 5) == 40 == e.needed(2, 3.75), "the nearer bound in units of its side decides"
+    assert e.needed(low=3) is None and Estimate(3, 1, 4).needed(low=2) is None
+
+
+def test_a_ratio_knows_no_more_than_the_less_certain_of_its_parts():
+    few, many = Estimate(3, 2, 4, 3, 4), Estimate(6, 5, 7, 7, 8)
+    for e in (estimates.ratio(few, many), estimates.ratio(many, few)):
+        assert (e.df, e.n) == (3, 4)

@@ -382,3 +382,11 @@ def test_a_network_that_no_noise_harms_is_named():
     x, y = torch.cat([torch.ones(5, 1, 2, 2), -torch.ones(5, 1, 2, 2)]), torch.tensor([1] * 5 + [0] * 5)
     with pytest.raises(ValueError, match="costs too small a share of the accuracy to tell where 0.05 is"):
         choose_sigma(Deaf().eval(), x, y, n_draws=2)
+
+
+def test_the_crossing_is_read_off_a_curve_that_was_made_monotone(monkeypatch):
+    mean = {0.0: 0.0, 0.1: 0.06, 0.2: 0.04, 0.4: 0.2}  # at 0.1 and 0.2 an unlucky and a lucky draw: 0.05 both
+    looked_at = {sigma: torch.full((3,), drop, dtype=torch.float64) for sigma, drop in mean.items()}
+    monkeypatch.setattr(noisegrad, "_looked_at", lambda *_: looked_at)
+    x, y = torch.cat([torch.ones(5, 1, 2, 2), -torch.ones(5, 1, 2, 2)]), torch.tensor([1] * 5 + [0] * 5)
+    assert choose_sigma(Flips().eval(), x, y, 0.045, n_draws=3).sigma.value == pytest.approx(0.09)

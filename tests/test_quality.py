@@ -16,6 +16,7 @@ from saliency_lib.quality import (
     boxes,
     faithfulness_correlation,
     gini,
+    input_drop,
     max_sensitivity,
     ranking_auc,
     relevance_rank_accuracy,
@@ -356,3 +357,15 @@ def test_the_best_is_not_beaten_and_neither_is_what_equals_it():
     alternating = values | {"near": rising - torch.tensor([3, -1, -1, -0.9]).repeat(6)}
     assert not_beaten(alternating) == {"best", "same", "near"}, "by chance"
     assert not_beaten({name: v.view(4, 6) for name, v in alternating.items()}) == not_beaten(alternating)
+
+
+def test_who_is_beaten_is_asked_from_one_side():
+    rising = torch.arange(1.0, 6.0)  # five images: p = 1 / 32 from one side, and 1 / 16 from two
+    assert not_beaten({"best": 2 * rising, "worse": rising}) == {"best"}
+
+
+def test_every_image_of_a_draw_has_noise_of_its_own():
+    labels = torch.arange(200) % 2
+    images = nn.functional.one_hot(labels).float().view(200, 1, 1, 2)
+    drops = input_drop(nn.Flatten().eval(), images, labels, 1e6, n_draws=4)
+    assert len(drops.unique()) > 1, "the same noise for all would make all of one class: exactly 1 every time"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from saliency_lib import ranks
 from saliency_lib.estimates import replicates
 from saliency_lib.ranks import best_of_others, chosen_apart, explained, redrawn, spearman
 
@@ -81,3 +82,17 @@ def test_the_best_of_several_is_chosen_on_one_half_and_taken_from_the_other():
     chance = np.random.default_rng(0).normal(size=(500, 40, 6))
     best = [chosen_apart(scores) for scores in chance]
     assert abs(np.mean(best)) < 3 * stats.sem(best)
+
+
+def test_redrawn_means_of_few_members_have_their_standard_error():
+    values = np.random.default_rng(0).standard_normal(4)
+    drawn = redrawn(replicates(lambda kept: {"a": values[kept].mean()}, 4), draws=20000)["a"]
+    assert drawn.std() == pytest.approx(stats.sem(values), rel=0.03)
+
+
+def test_the_interval_is_students_with_the_root_mean_square_deviation(monkeypatch):
+    swapped = [1, 0, *range(2, 10)]  # whose correlation with the order is 1 - 12 / 990
+    columns = {(k, name): np.array([p, (p, swapped[p])[k]]) for k in (0, 1) for p, name in enumerate(NAMES)}
+    monkeypatch.setattr(ranks, "redrawn", lambda replicates, seed: columns)
+    e = spearman(measured(4, 0.01), measured(4, 0.01, 1))
+    assert e.low == pytest.approx(1 - stats.t.ppf(0.975, 3) * 12 / 990 / math.sqrt(2)) and e.high == pytest.approx(1)

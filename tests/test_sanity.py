@@ -64,3 +64,12 @@ def test_tests_correspond_within_methods_or_between_them():
     shifted = one + RNG.random((5, 3, 4)) / 100 + np.array([0, 50, -50])[:, None]
     assert sanity.correspondence(one, shifted).value > 0.999 > sanity.correspondence(one, shifted, within=False).value
     assert sanity.correspondence(one, -shifted).value < -0.999
+
+
+def test_neighbours_are_the_maps_of_two_images_by_one_network():
+    networks, (x, y) = [tiny_net(seed=k) for k in range(2)], batch(3)
+    methods = {"m": attribution.input_gradient}
+    own = sanity.maps_of(methods, networks, x, y, [0, 0])
+    found = sanity.measured(methods, own, [[n] for n in networks], x, y, lambda k, step: 0, ["SSIM"])["m"]["SSIM"]
+    for maps, neighbours in zip(own["m"], found.neighbours):
+        np.testing.assert_allclose(neighbours, similarity.compare(maps, maps[[2, 0, 1]], ["SSIM"])["SSIM"])

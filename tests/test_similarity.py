@@ -236,3 +236,12 @@ def test_prepared_maps_compare_as_maps_do_and_are_prepared_once():
     assert calls[0] == calls[1] and set(calls[0]) == set(similarity.MEASURES)
     with pytest.raises(ValueError, match="expected two sets of maps"):
         similarity.compare(ready, b[:2])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.8, 0.9])
+def test_an_area_has_its_share_of_the_pixels(share):
+    maps = torch.arange(10.0).view(1, 1, 1, 2, 5).expand(2, -1, -1, -1, -1).clone()
+    maps[1] = maps[1].flip(-2, -1)
+    marked = round(10 * share)
+    both = max(0, 2 * marked - 10)  # the strongest of the one are the weakest of the other
+    assert similarity.overlaps(maps, share)[0, 0, 1].item() == pytest.approx(both / (2 * marked - both))

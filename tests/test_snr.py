@@ -228,3 +228,11 @@ def test_noise_without_signal_gives_no_ratio_and_no_crash():
     powers = {"a": replicated(2.0), "b": replicated(2.0).map(lambda p: -p)}
     value, low, high = relative(powers, "a", "b")
     assert math.isnan(value) and (low, high) == (-math.inf, math.inf)
+
+
+def test_an_image_whose_maps_are_all_zero_does_not_count():
+    maps = normal(4, 6, 1, 3, 3)
+    maps[:, 0] = 0
+    for statistic in (snr.plugin_mean, snr.power_mean):
+        rest = statistic(snr.powers(stream(maps[:, 1:])))
+        assert statistic(snr.powers(stream(maps))) == pytest.approx(rest)

@@ -90,3 +90,10 @@ def test_bad_input_is_said():
     for gains in ([], [[1.0]], [1.0, np.nan]):
         with pytest.raises(ValueError, match="gains are finite numbers, one a ring"):
             spectrum.multiplied(noise(4, 4), gains)
+
+
+def test_rings_count_cycles_in_the_shorter_side():
+    wave = torch.sin(2 * torch.pi * 5 * torch.arange(64.0) / 32).expand(32, 64)
+    for maps in (wave, wave.T):
+        power = spectrum.cross_power(maps.expand(2, 1, 1, *maps.shape))
+        assert set(np.flatnonzero(power[:, 0, 0] > 1e-9)) == {5}

@@ -220,3 +220,17 @@ def test_perturbations_go_through_the_network_in_large_batches(pictures, method)
 
 def test_as_many_superpixels_as_pixels_are_the_pixels():
     assert torch.equal(lime_shap.superpixels(torch.zeros(3, 4, 6), 24), torch.arange(24).view(4, 6))
+
+
+def test_superpixels_of_two_channels_are_those_of_their_mean():
+    picture = batch(1, 32)[0][0, :2]
+    assert torch.equal(superpixels(picture, 8), superpixels(picture.mean(0, keepdim=True), 8))
+
+
+def test_superpixels_of_a_grey_picture_keep_to_its_edges():
+    edge = torch.zeros(1, 32, 32)
+    edge[:, :, 13:] = 1
+    for n in (8, 16, 50):
+        segments = superpixels(edge, n)
+        assert not set(segments[:, :13].unique().tolist()) & set(segments[:, 13:].unique().tolist())
+        assert torch.equal(segments, superpixels(edge.expand(3, -1, -1), n))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from saliency_lib import augmentation, data, inference, models, recipe, training
@@ -359,3 +360,27 @@ def test_a_network_that_cannot_be_stacked_is_refused(message):
 def test_every_network_needs_a_seed():
     with pytest.raises(ValueError, match="there are 2 networks, 1 seeds"):
         training.fit_together([fresh(), fresh()], digits(), Recipe(epochs=1, lr=0.01), [0])
+
+
+def test_flip_crop_mirrors_half_of_the_pictures_and_shifts_by_up_to_an_eighth_either_way():
+    down, across = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    images = torch.stack([across, down]).to(torch.uint8).expand(400, 2, 16, 16)
+    out = augmentation.flip_crop(images, torch.Generator().manual_seed(0)).long()
+    mirrored = out[:, 0, 8, 8] < out[:, 0, 8, 7]
+    assert 0.4 < mirrored.float().mean() < 0.6
+    assert set((out[:, 1, 8, 8] - 8).tolist()) == {-2, -1, 0, 1, 2}
+    assert set((out[~mirrored][:, 0, 8, 8] - 8).tolist()) == {-2, -1, 0, 1, 2}
+
+
+def test_the_loss_of_an_epoch_is_its_mean_over_images():
+    train = digits(130)
+    model, history = fitted(Recipe(epochs=1, batch_size=64, lr=1e-9), train=train)
+    loss = F.cross_entropy(model(train.inputs()), train.labels).item()
+    assert history.loss[0] == pytest.approx(loss, rel=1e-3)
+
+
+def test_momentum_and_weight_decay_are_the_recipes():
+    for schedule in ("sgd_step", "adam_onecycle"):
+        recipe = Recipe(schedule, lr=0.01, momentum=0.8, weight_decay=0.1)
+        (group,) = training._optimizer(fresh(), recipe, steps=10)[0].param_groups
+        assert group["weight_decay"] == 0.1 and group.get("momentum", 0.8) == 0.8

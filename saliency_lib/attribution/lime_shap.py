@@ -27,8 +27,9 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
 
     Where there are no more pixels than segments, every pixel is one.
 
-    Achanta et al. 2012, by scikit-image, on the normalised image (c, h, w) stretched to [0, 1]. The same image always
-    gives the same segments, from memory if it was seen lately, so that networks and methods share them.
+    Achanta et al. 2012, by scikit-image, on the normalised image (c, h, w) stretched to [0, 1]; of others than three
+    channels their mean, as a grey picture. The same image always gives the same segments, from memory if it was seen
+    lately, so that networks and methods share them.
     """
     from skimage.segmentation import slic  # here, since it takes a third of a second
 
@@ -39,10 +40,9 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
     values = image.detach().cpu().float().contiguous().numpy()
     key = (hashlib.sha256(values.tobytes()).digest(), values.shape, n_segments)
     if key not in _segments:
-        stretched = (values - values.min()) / max(np.ptp(values), 1e-12)
-        gray = len(values) != 3
-        picture = stretched.mean(0) if gray else stretched.transpose(1, 2, 0)
-        labels = slic(picture, n_segments=n_segments, start_label=0, channel_axis=None if gray else -1)
+        colours = values if len(values) == 3 else values.mean(0, keepdims=True).repeat(3, 0)
+        stretched = (colours - colours.min()) / max(np.ptp(colours), 1e-12)
+        labels = slic(stretched, n_segments=n_segments, start_label=0, channel_axis=0)
         _segments[key] = torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
         while len(_segments) * values[0].size > KEPT:
             _segments.popitem(last=False)

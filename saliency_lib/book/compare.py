@@ -107,18 +107,18 @@ def compare(folders: Iterable[tuple[Path, Path]]) -> Comparison:
         lines += [f"{path.stem}: it is gone" for path in old if path.name not in names]
         for path in new:
             if (old := committed / path.name).exists():
-                pairs[path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in (old, path)]
+                pairs[old.parent, path.stem] = [json.loads(at.read_text(encoding="utf-8")) for at in (old, path)]
             else:
                 lines.append(f"{path.stem}: no committed numbers to compare with")
     leaves = {name: [flatten(each["numbers"]) for each in both] for name, both in pairs.items()}
     counts = Counter(kind(old[name]) for old, new in leaves.values() for name in old.keys() & new.keys())
     limit = 0.05 / max(counts["estimates"], 1)
-    for figure, (old, new) in leaves.items():
+    for (_, figure), (old, new) in leaves.items():
         moved = [words for name in sorted(old | new) if (words := change(old, new, name, limit))]
         if moved:
             lines.append(f"{figure}: {len(moved)} of {len(old | new)} moved: {'; '.join(moved)}")
     changed = []
-    for figure, both in pairs.items():
+    for (_, figure), both in pairs.items():
         before, after = ({v["claim"]: v["verdict"] for v in each["verdicts"]} for each in both)
         claims = [claim for claim in sorted(before | after) if before.get(claim) != after.get(claim)]
         changed += [(f"{claim} ({figure})", before.get(claim, NONE), after.get(claim, NONE)) for claim in claims]
