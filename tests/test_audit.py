@@ -561,6 +561,7 @@ def test_strides_that_are_seldom():
 
     assert list(found(with_a_head_aside)) == ["second"], "on the other the logits do not depend"
     assert list(found(lambda net, x: net.second(net.second(net.first(x)).relu()))) == ["second", "second, call 2"]
+    assert found(lambda net, x: nn.functional.conv_transpose2d(net.first(x), net.second.weight, stride=2)) == {}
     with pytest.raises(ValueError, match="'second' is called by keyword, which hooks do not see"):
         found(lambda net, x: net.second(input=net.first(x)))
     with pytest.raises(ValueError, match="are functions that forward calls, no modules, and are not measured"):

@@ -221,6 +221,15 @@ def test_a_convolutions_maps_may_have_other_proportions_than_the_picture():
     assert attribute("gradcam", cut, tall, Y).shape == (4, 1, 64, 32)
 
 
+def test_pooling_may_give_indices():
+    def run(net, x):
+        return net[2:](F.max_unpool2d(*pool(net[:2](x)), 2))
+
+    pool, net = nn.MaxPool2d(2, return_indices=True).eval(), Own(run)
+    net.pool = pool
+    assert attribute("gradcam", net, X, Y, layer="body.1").shape == (4, 1, 32, 32)
+
+
 @pytest.mark.parametrize("size", [(48, 48), (20, 30)], ids=str)
 def test_stages_of_a_network_for_pictures_of_a_seldom_size(size):
     with seeded(0):

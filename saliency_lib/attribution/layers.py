@@ -50,7 +50,8 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
 
     def mark(module, inputs, out) -> None:
         if isinstance(module, SPATIAL) or (inputs and _alive(spatial, inputs[0])):
-            spatial[id(out)] = weakref.ref(out)
+            tensor = first_of(out)  # pooling may give indices too
+            spatial[id(tensor)] = weakref.ref(tensor)
 
     def note(module, _inputs, out) -> None:
         calls.append(1)
