@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 
@@ -140,6 +140,21 @@ def test_a_task_that_fails_three_times_is_told_and_costs_no_other(tmp_path):
     tries = [len(list(tmp_path.glob(f"{what}-{k}-*"))) for what, k in items]
     assert tries[8] in (3, 4) and tries[9] in (3, 4) and max(tries[:8] + tries[10:]) <= 2
     assert dict(parallel.run(square, [4], "processes")) == {4: 16}
+
+
+def test_a_pool_that_breaks_while_a_task_is_handed_over_costs_nothing(monkeypatch):
+    """The process that dies may do so just before the next item is submitted, which then raises."""
+    whole, broken = workers.get_reusable_executor, [BrokenExecutor("died"), None, BrokenExecutor("died"), None]
+
+    def breaks(*arguments, **options):
+        if error := broken.pop() if broken else None:
+            raise error
+        return whole(*arguments, **options)
+
+    monkeypatch.setenv("SALIENCY_PROCESSES", "2")
+    monkeypatch.setattr(workers, "get_reusable_executor", breaks)
+    assert dict(parallel.run(square, range(5), "processes")) == {k: k * k for k in range(5)}
+    assert not broken
 
 
 @contextmanager

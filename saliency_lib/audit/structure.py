@@ -97,7 +97,7 @@ def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
         outputs = of_output(model(images.detach().clone().requires_grad_().clone()))
         chosen = outputs.gather(1, targets.to(outputs.device)[:, None]).sum()
     strided = (node for node in graph(chosen) if 2 in getattr(node, "_saved_stride", ()))
-    if not names and any("Convolution" in n.name() and not n._saved_transposed for n in strided):
+    if not names and any("Convolution" in n.name() and not getattr(n, "_saved_transposed", False) for n in strided):
         raise ValueError("its strided convolutions are functions that forward calls, no modules, and are not measured")
     gradients = torch.autograd.grad(chosen, list(taken), allow_unused=True) if taken else ()
     return {

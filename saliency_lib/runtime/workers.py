@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 import warnings
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -101,9 +101,14 @@ class Processes(Executor):
         return processes(self.device)
 
     def submit(self, task, /, *item, **_) -> Future:
-        """Also of a notebook's function."""
-        with _without_interrupts():
-            return self._pool().submit(_as_here, task, *item, *_caller())
+        """Also of a notebook's function; where a process dies in this very moment, the future has failed of that."""
+        try:
+            with _without_interrupts():
+                return self._pool().submit(_as_here, task, *item, *_caller())
+        except BrokenExecutor as error:
+            future = Future()
+            future.set_exception(error)
+            return future
 
     def shutdown(self, *_, **__) -> None:
         """Whatever they are at; the next call has new ones."""
