@@ -45,10 +45,7 @@ def _optimizer(model: nn.Module, recipe: Recipe, steps: int):
     if recipe.lr is None:
         raise ValueError("the recipe has no learning rate: give Recipe(lr=...), for example training.max_lr(name)")
     if recipe.schedule == "adam_onecycle":
-        optimizer = torch.optim.Adam(
-            model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay,
-            fused=True if recipe.bfloat16 and recipe.device == "cpu" else None,
-        )  # fmt: skip
+        optimizer = torch.optim.Adam(model.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         # one extra step, so that the last batch is trained at a rate above zero and the cycle is never overrun
         return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1)
     optimizer = torch.optim.SGD(
