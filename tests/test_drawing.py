@@ -53,6 +53,9 @@ def test_maps_of_a_grid_share_their_scale(scale, limits):
     assert [p.get_clim() for p in pictures] == [(-limit, limit) for limit in limits]
     assert [ax.get_title() for ax in axes.flat] == ["a", "b", "", ""]
     assert not any(ax.axison for ax in axes.flat)
+    _, by_name = drawing.map_grid(dict(zip("xy", rows)))
+    for of in (axes, by_name):
+        assert [[text.get_text() for text in ax.texts] for ax in of.flat] == [["x"], [], ["y"], []]
 
 
 def test_a_grid_shows_pictures_and_leaves_places_empty():

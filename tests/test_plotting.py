@@ -117,8 +117,9 @@ def test_a_forest_has_a_row_per_name_and_leaves_out_unbounded_intervals():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     assert len(axes.lines) == 4  # one bar, two dots, the reference
     assert all(np.isfinite(line.get_xydata()).all() for line in axes.lines)
-    plotting.forest(axes, {"a": Estimate(1, 0.5, 2), "b": Estimate(3, 2, 4)}, shift=0.2)
+    plotting.forest(axes, {"a": Estimate(1, 0.5, 2), "b": Estimate(3, 2, 4)}, shift=0.2, label="more")
     assert [line.get_ydata()[0] for line in axes.lines[4:]] == [0.2, 0.2, 1.2, 1.2]
+    assert axes.get_legend_handles_labels()[1] == ["more"]
     plt.close(figure)
 
 

@@ -1,7 +1,7 @@
 """What is drawn more than once: dots with intervals or by class, grids of maps, heat tables, diagrams, legends."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -35,13 +35,16 @@ def papers_values(axes: plt.Axes, rows: Iterable[Sequence[float]], label: str = 
         )
 
 
-def map_grid(rows: Sequence[Sequence], *, titles=(), names=(), scale="map", width=7.2, fontsize=7):
+def map_grid(rows, *, titles=(), names=(), scale="map", width=7.2, fontsize=7):
     """Figure and axes of a grid of pictures, (h, w, 3), signed maps, (h, w), and ``None`` for an empty place.
 
-    ``scale`` says which maps have a common colour limit: each ``map`` its own, or all of a ``row`` or of the ``grid``.
+    ``rows`` is a sequence of sequences, with ``names`` on their left, or has them by name. ``scale`` says which maps
+    have a common colour limit: each ``map`` its own, or all of a ``row`` or of the ``grid``.
     """
     if scale not in ("map", "row", "grid"):
         raise ValueError(f"scale is one of 'map', 'row' and 'grid', not {scale!r}")
+    if isinstance(rows, Mapping):
+        rows, names = list(rows.values()), list(rows)
     across = max(map(len, rows))
     lines = 1 + max((title.count("\n") for title in titles), default=-1)
     letters = max((len(line) for name in names for line in name.split("\n")), default=0)

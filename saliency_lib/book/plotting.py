@@ -240,17 +240,17 @@ def with_interval(axes: plt.Axes, x, estimates: list[Estimate], label: str, colo
 
 
 def forest(
-    axes: plt.Axes, estimates: dict[str, Estimate], reference: float | None = None, colour=BLUE, shift=0.0
+    axes: plt.Axes, estimates: dict[str, Estimate], reference: float | None = None, colour=BLUE, shift=0.0, label=""
 ) -> None:
     """One row per name: a dot and a bar for its 95 % interval, from top to bottom; a dashed line at ``reference``.
 
-    Unbounded intervals are left out. ``shift`` moves dots and bars down by a share of a row, for a second set beside.
+    Unbounded intervals are left out. ``shift`` moves dots and bars down by a share of a row, for a second set beside;
+    ``label`` is the set's for a legend.
     """
     for place, (value, low, high) in enumerate(estimates.values()):
-        place += shift
         if math.isfinite(low) and math.isfinite(high):
-            axes.plot([low, high], [place, place], color=colour, lw=2, alpha=0.5)
-        axes.plot(value, place, "o", color=colour)
+            axes.plot([low, high], [place + shift] * 2, color=colour, lw=2, alpha=0.5)
+        axes.plot(value, place + shift, "o", color=colour, label="" if place else label)
     if reference is not None:
         axes.axvline(reference, ls="--", color="0.4", lw=1)
     axes.set(yticks=range(len(estimates)), yticklabels=list(estimates), ylim=(len(estimates) - 0.5, -0.5))
