@@ -59,6 +59,15 @@ def graph(result: Tensor) -> Iterator[torch.autograd.graph.Node]:
             waiting += [parent for parent, _ in node.next_functions]
 
 
+def used_by(results: Iterable[Tensor], named: dict[str, Tensor]) -> set[str]:
+    """Names of the tensors that results depend on, by autograd, whose graph is kept."""
+    wanted = [result.sum() for result in results if result.requires_grad]
+    if not (named and wanted):
+        return set()
+    gradients = torch.autograd.grad(wanted, list(named.values()), retain_graph=True, allow_unused=True)
+    return {name for name, gradient in zip(named, gradients) if gradient is not None}
+
+
 def leaves(model: nn.Module) -> list[nn.Module]:
     """Modules without modules inside."""
     return [module for module in model.modules() if not any(module.children())]
@@ -73,7 +82,7 @@ def sharing(model: nn.Module) -> nn.Module:
 
 def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Module:
     """A deep copy with other tensors ``instead`` of those with these ids; what a pass has left in it has no graph."""
-    left = [tensor for module in model.modules() for tensor in _tensors(list(vars(module).values()))]
+    left = [tensor for module in model.modules() for tensor in tensors(list(vars(module).values()))]
     without_graph = {id(tensor): tensor.detach() for tensor in left if not tensor.is_leaf}
     attributes = [value for module in model.modules() for value in vars(module).values()]
     empty = {id(value): type(value)() for value in attributes if type(value) in (dict, OrderedDict) and not value}
@@ -82,13 +91,13 @@ def copied(model: nn.Module, instead: dict[int, Tensor] | None = None) -> nn.Mod
     return made
 
 
-def _tensors(content) -> Iterator[Tensor]:
+def tensors(content) -> Iterator[Tensor]:
     """Tensors in lists and mappings, however deep."""
     if isinstance(content, Tensor):
         yield content
     elif isinstance(content, (list, tuple, dict)):
         for part in content.values() if isinstance(content, dict) else content:
-            yield from _tensors(part)
+            yield from tensors(part)
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.hooks import bare, copied, probe, sharing
+from saliency_lib.hooks import bare, copied, probe, sharing, tensors, used_by
 from saliency_lib.inference import of_output
 from saliency_lib.runtime.seeds import LAYERS, derive, seeded
 
@@ -75,7 +75,8 @@ def _drawing(draw: Draw, model: nn.Module) -> Callable[[str], Callable[[nn.Modul
 
 
 def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str]]:
-    """Modules in the order in which one pass calls them, and the parameters that its outputs depend on, by name."""
+    """Modules in the order in which one pass calls them, and the parameters that its logits depend on, by name; without
+    what another output alone depends on, as a second head."""
     model = bare(model).cpu()
     named = {name: p.requires_grad_(True) for name, p in model.named_parameters() if p.is_floating_point()}
     called = {}
@@ -83,21 +84,19 @@ def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str
         x = probe(model) if images is None else images[:1].detach().cpu()
         for name, module in model.named_modules():
             module.register_forward_pre_hook(lambda _module, _inputs, name=name: called.setdefault(name))
-        outputs = of_output(model(x))
-    if not isinstance(outputs, Tensor):
-        raise ValueError(f"the model gives {type(outputs).__name__}; expected logits (n, classes)")
-    gradients = [None] * len(named)
-    if named and outputs.requires_grad:
-        gradients = torch.autograd.grad(outputs.sum(), list(named.values()), allow_unused=True)
-    used = [name for name, g in zip(named, gradients) if g is not None]
+        outputs = model(x)
+    if not isinstance(logits := of_output(outputs), Tensor):
+        raise ValueError(f"the model gives {type(logits).__name__}; expected logits (n, classes)")
+    used, by_any = (used_by(results, named) for results in ([logits], tensors(outputs)))
+    of_logits, of_any = ({name.rpartition(".")[0] for name in names} for names in (used, by_any))
     for name in named:
         holder = name.rpartition(".")[0]
-        if name not in used and holder in called:
+        if name not in used and holder in called and holder not in of_any - of_logits:
             raise ValueError(
                 f"the pass calls {holder or type(model).__name__!r}, but by autograd the logits do not depend on its "
                 f"{name.rpartition('.')[2]}; is it under no_grad, detached, or without use?"
             )
-    return list(called), used
+    return [name for name in called if name not in of_any - of_logits], [name for name in named if name in used]
 
 
 def _blocks(model: nn.Module, holders: Sequence[str]) -> list[str]:
@@ -140,9 +139,11 @@ def layers(
     called, used = _calls(model, images)
     known, place = dict(model.named_modules()), {name: k for k, name in enumerate(called)}
     first = {}
-    for name, p in model.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(p), name) != name:
-            raise ValueError(f"{first[id(p)]!r} and {name!r} are one tensor, which no layer has alone; untie them")
+    for module, inside in known.items():  # each once, also one that goes by two names
+        for key, p in inside.named_parameters(recurse=False, remove_duplicate=False):
+            name = f"{module}.{key}".lstrip(".")
+            if first.setdefault(id(p), name) != name:
+                raise ValueError(f"{first[id(p)]!r} and {name!r} are one tensor, which no layer has alone; untie them")
 
     def owner(holder: str) -> str:
         """Itself, or the module above it that uses its weights without a call, as attention those of its layers."""

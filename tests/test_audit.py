@@ -202,6 +202,25 @@ def test_the_number_of_classes_is_that_of_the_weights_whatever_the_factory_calls
     assert model[2].out_features == 5 and "wide.pt is left out" in problems[0] and "another architecture" in problems[0]
 
 
+@pytest.mark.parametrize("name, head", [("googlenet", "aux"), ("inception_v3", "AuxLogits")])
+def test_torchvisions_auxiliary_heads_may_be_missing(tmp_path, name, head):
+    """Networks with them and without give the same logits, and torchvision's own weights come without."""
+    build = audit.builder(name)
+    with torch.device("meta"):
+        state = {k: v for k, v in build().state_dict().items() if not k.startswith(head)}
+    torch.save(
+        {k: torch.zeros_like(v[:5] if k.startswith("fc.") else v, device="cpu") for k, v in state.items()},
+        tmp_path / "a.pt",
+    )
+    problems = Problems()
+    (model,) = audit.load(build, tmp_path, problems).values()
+    assert model.fc.out_features == 5 and not model.fc.weight.any() and not problems
+    del state["fc.bias"]
+    torch.save({k: torch.zeros_like(v, device="cpu") for k, v in state.items()}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="another architecture"):
+        audit.load(build, tmp_path, problems)
+
+
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "test_maxvit", "test_resnet"])
 def test_a_model_of_timm(name, tmp_path):
     build = audit.builder(f"timm:{name}")

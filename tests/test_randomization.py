@@ -311,6 +311,29 @@ class Uncalled(nn.Module):
         return nn.functional.linear(self.first(x), self.last.weight, self.last.bias)
 
 
+class TwoHeads(nn.Module):
+    """Gives a second output, whose head's weights no logit knows, and has its stem by two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+        self.beside = nn.Sequential(nn.Linear(6, 2), nn.BatchNorm1d(2))
+        self.alias = self.stem
+
+    def forward(self, x):
+        return self.head(self.alias(x)), {"other": self.beside(self.stem(x))}
+
+
+def test_a_second_head_is_left_out_and_a_second_name_counts_once():
+    model = TwoHeads().eval()
+    assert layers(model, torch.zeros(1, 6)) == {"head": ("head",), "stem": ("stem",)}
+    steps = dict(cascading(model, 3, torch.zeros(1, 6)))
+    assert list(steps) == ["head", "stem"]
+    end = steps["stem"]
+    assert end.alias is end.stem and not torch.equal(end.stem.weight, model.stem.weight)
+    assert torch.equal(end.beside[0].weight, model.beside[0].weight)
+
+
 def test_what_cannot_be_traced_is_refused():
     tied = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
     tied[2].weight = tied[0].weight

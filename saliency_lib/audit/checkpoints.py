@@ -13,9 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import GoogLeNet, Inception3
 
 PLAIN = "the file itself"
 COUNT = "num_batches_tracked"
+AUXILIARY = {GoogLeNet: "aux", Inception3: "AuxLogits"}  # heads that torchvision's own weights come without
 AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
 # What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
 NUMBERS = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
@@ -87,10 +89,12 @@ class Found:
 def weights_for(content: Any, model: nn.Module) -> list[Found]:
     """Every set of weights in a checkpoint that has all names of the network under one prefix, the best first.
 
-    A batch normalisation's count of batches may be missing: nothing depends on it.
+    A batch normalisation's count of batches may be missing, and so may torchvision's auxiliary heads: logits do not
+    depend on them.
     """
     own, found = model.state_dict(), []
-    needed = [name for name in own if not name.endswith(COUNT)]
+    heads = tuple(head for kind, head in AUXILIARY.items() if isinstance(model, kind))
+    needed = [name for name in own if not name.endswith(COUNT) and not name.startswith(heads)]
     for where, tensors in _states(content):
         for prefix in {name.removesuffix(needed[0]) for name in tensors if f".{name}".endswith(f".{needed[0]}")}:
             if all(prefix + name in tensors for name in needed):

@@ -39,6 +39,7 @@ def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
         state = choices[0].state
         if classes := other_classes(state, model):
             model = build(classes)
+            state = weights_for(held, model)[0].state
     own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     if names := [name for name in own if own[name] != tuple(state[name].shape)]:
         example = f"{names[0]} is {tuple(state[names[0]].shape)} in place of {own[names[0]]}"
