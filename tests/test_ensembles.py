@@ -468,6 +468,23 @@ def test_images_are_dealt_to_networks_in_turn():
         ensembles.shares(["a"], data.load("digits", "val", 5))
 
 
+def pixels(net, x, y, masks, *, methods, seed, factor):
+    """Not a number of maps, but what it was given; it cannot be called twice."""
+    (store.store_root() / net).touch(exist_ok=False)
+    return torch.stack([m + seed + factor * masks.flatten(1).sum(1) for m in methods])
+
+
+def test_each_network_is_measured_on_its_own_images_by_its_own_methods_once(own_store):
+    images = data.load("photodigits", "val", 6)
+    dealt, sums = ensembles.shares(["a", "b"], images), images.masks.flatten(1).sum(1)
+    for _ in range(2):
+        found = ensembles.over_shares(pixels, dealt, [[0.25, 0.5], [1, 2]], [10, 20], factor=3)
+        assert found.shape == (2, 2, 3) and found.dtype == torch.float64
+        assert torch.equal(found[1, 1], 2 + 20 + 3 * sums[1::2].double())
+    with pytest.raises(ValueError, match="zip"):
+        ensembles.over_shares(pixels, [], [[1]], [10], factor=3)
+
+
 def test_in_a_course_networks_of_the_other_precision_will_do(own_store, monkeypatch, tmp_path):
     """A student's processor may not have what they were trained with; anywhere else each precision is its own."""
     half, whole = (

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from saliency_lib import data, models, training
 from saliency_lib.runtime import store
+from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import derive, seeded
 from saliency_lib.training import Recipe
 
@@ -129,6 +130,20 @@ def shares(
         raise ValueError("these images have no masks; photodigits, cdigits and cmnist have some")
     rows = [slice(k, None, every * len(networks)) for k in range(len(networks))]
     return [(net, images.inputs(own), images.labels[own], images.masks[own]) for net, own in zip(networks, rows)]
+
+
+def over_shares(
+    measure: Callable[..., Tensor], dealt: Sequence[tuple], methods: Sequence, seeds: Sequence[int], **options
+) -> Tensor:
+    """``measure(network, inputs, labels, masks, methods=, seed=, **options)`` of each of :func:`shares` with methods
+    and a seed of its own: (..., networks, images) float64, on the CPU.
+
+    What is measured is kept in the store, so that a run that was stopped goes on.
+    """
+    found = []
+    for share, own, seed in zip(progress(dealt, measure.__name__), methods, seeds, strict=True):
+        found.append(store.kept(measure, *share, methods=own, seed=seed, **options))
+    return torch.stack(found, -2).cpu().double()
 
 
 def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:
