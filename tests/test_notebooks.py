@@ -2,6 +2,7 @@
 
 import ast
 import json
+import statistics
 from types import SimpleNamespace
 
 import nbformat
@@ -43,7 +44,9 @@ def test_a_reader_can_take_it_in(name):
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
     for line in (line for cell in profiles.read_notebook(name).cells for line in cell.source.splitlines()):
         assert len(line) <= 125 or line.startswith(("|", "![", "minus ")), line  # tables, pictures, keys of quotes
-    functions = sum(source.count("def ") for source in (*kinds["spine"], *kinds["appendix"]))
+    read = [*kinds["spine"], *kinds["appendix"]]
+    functions = sum(source.count("def ") for source in read)
+    assert statistics.median(len(source.splitlines()) for source in read) <= 9
     assert len(kinds["spine"]) <= 25 and len(kinds["appendix"]) <= 10 and functions <= 12
 
 
