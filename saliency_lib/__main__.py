@@ -167,7 +167,7 @@ def _told(function: Callable[..., int], *arguments) -> int:
         say(f"{DOOR}: {error}")
         return 2
     except KeyboardInterrupt:
-        say("stopped; what was finished is kept, and the next call goes on from there")
+        say("stopped; of a run what was finished is kept, and the next call goes on from there")
         return 130
 
 

@@ -53,10 +53,8 @@ class Facts(NamedTuple):
 def facts(model: nn.Module, images: Tensor) -> Facts:
     """Facts of a model in eval mode, from three passes of one or two images, once for it and its copies.
 
-    Raises
-    ------
-    ValueError
-        Where the logits of an image are others in a second pass, or beside another image: no map would be about it.
+    ValueError where the logits of an image are others in a second pass, or beside another image: no map would be about
+    it.
     """
     device = device_of(model, images)
     kind, seen = (*images.shape[1:], images.dtype, device), known(model)
@@ -241,12 +239,14 @@ def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int 
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None = None) -> float:
-    """Share of images, in [0, 1], whose label has the largest logit."""
+    """Share of images, in [0, 1], whose label, (n,) int64, has the largest logit."""
+    check(model, images, labels, batch_size)
     return (logits(model, images, batch_size).argmax(1) == labels).double().mean().item()
 
 
 def best_known(models: Sequence[nn.Module], images: Tensor, labels: Tensor, n: int) -> Tensor:
     """Places, (n,) int64, of the images that most of the models get right; of equals, those that come first."""
+    check(models[0], images, labels)
     right = torch.stack([logits(model, images).argmax(1) == labels for model in models]).sum(0)
     return right.argsort(descending=True, stable=True)[:n]
 

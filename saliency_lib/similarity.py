@@ -217,8 +217,11 @@ def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
     (images, members, members).
 
     An area is the ``share`` of the pixels with the largest absolute values, summed over channels, or less where
-    values are equal. Two areas drawn at random overlap by share / (2 - share).
+    values are equal. Two areas drawn at random overlap by share / (2 - share). ValueError for values that are not
+    finite.
     """
+    if not torch.isfinite(members).all():
+        raise ValueError("the maps hold values that are not finite")
     strength = abs_sum(members).flatten(2)
     rest = math.floor((1 - share) * strength.shape[2] + 1e-6)  # pixels that are not marked; 0.1 of 10 is one
     edge = strength.kthvalue(rest, dim=2, keepdim=True).values

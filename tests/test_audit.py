@@ -70,8 +70,21 @@ def test_signal_is_that_of_the_library_and_its_null_has_no_place():
     level = audit.signal(torch.full((6, 4, 1, 16, 16), 3.0) + 0.5 * torch.randn(6, 4, 1, 16, 16, generator=generator))
     assert not level.shown and level.null.value > 3, "a level is in moved maps as well"
     assert found == audit.signal(maps) and not audit.signal(maps[:2]).shown, "two members give no interval"
-    with pytest.raises(ValueError, match="not finite"):
-        audit.signal(maps.where(maps < 2, math.nan))
+    for function in (audit.signal, audit.agreement):
+        with pytest.raises(ValueError, match="not finite"):
+            function(maps.where(maps < 2, math.nan))
+
+
+def test_few_networks_that_share_nearly_all_are_heard_though_their_ratio_has_no_lower_end():
+    """The jackknife of a ratio without limits is wide where noise is little; that of a share is not."""
+    generator = torch.Generator().manual_seed(0)
+    place, heard_of, found = torch.randn(1, 8, 1, 12, 12, generator=generator), [], []
+    for _ in range(20):
+        scale = torch.exp(0.4 * torch.randn(3, 1, 1, 1, 1, generator=generator))
+        found.append(audit.signal(10 * place + scale * torch.randn(3, 8, 1, 12, 12, generator=generator)))
+        tossed = torch.randn(3, 8, 1, 12, 12, generator=generator) * scale
+        heard_of.append(audit.signal(tossed).shown)
+    assert all(s.shown for s in found) and min(s.debiased.low for s in found) == 0 and sum(heard_of) <= 3
 
 
 def saved(folder, n=3, **options):
@@ -115,6 +128,48 @@ def test_weights_of_training_go_before_their_moving_average_and_it_is_said(ema, 
     (loaded,) = audit.load(lambda: tiny_net(0), tmp_path / "a.pt", problems).values()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
     assert problems.remarks == [f"a.pt: weights of 'network', not of {ema!r}."]
+
+
+def test_trained_weights_go_before_others_of_their_names_whatever_these_are_called(tmp_path):
+    trained, initial = tiny_net(1).state_dict(), tiny_net(2).state_dict()
+    torch.save({"init": initial, "state_dict": trained}, tmp_path / "a.pt")
+    torch.save({f"{who}.{k}": v for who, of in zip("st", (trained, initial)) for k, v in of.items()}, tmp_path / "b.pt")
+    for name in "ab":
+        problems = Problems()
+        (loaded,) = audit.load(lambda: tiny_net(0), tmp_path / f"{name}.pt", problems).values()
+        assert all(torch.equal(tensor, trained[key]) for key, tensor in loaded.state_dict().items())
+        assert "not of" in problems.remarks[0]
+
+
+def test_a_deeper_network_is_another_architecture(tmp_path):
+    def build(n=2):
+        with torch.random.fork_rng():
+            return nn.ModuleDict({"row": nn.Sequential(*(nn.Linear(4, 4) for _ in range(n)))})
+
+    torch.save(build(3).state_dict(), tmp_path / "a.pt")
+    torch.save(build().state_dict() | {"more.0.weight": torch.zeros(1)}, tmp_path / "b.pt")
+    problems = Problems()
+    assert list(audit.load(build, tmp_path, problems)) == ["b.pt"]
+    assert "a.pt is left out: it is a checkpoint of another architecture: 2 tensors differ, as row.2." in problems[0]
+
+
+def test_weights_that_are_nearly_the_same_are_named_and_integers_are_refused(tmp_path):
+    state, other = tiny_net(1).state_dict(), tiny_net(2).state_dict()
+    for name, weights in {"a": state, "b": {k: v.half() for k, v in state.items()}, "c": other}.items():
+        torch.save(weights, tmp_path / f"{name}.pth.tar")
+    torch.save({k: (127 * v).to(torch.int8) for k, v in state.items()}, tmp_path / "d.pt")
+    problems = Problems()
+    assert len(audit.load(lambda: tiny_net(0), tmp_path, problems)) == 3
+    assert "is torch.int8, as of a quantised network" in problems[0]
+    assert problems[1].startswith("a.pth.tar and b.pth.tar have nearly the same weights: copies, snapshots")
+
+
+def test_checkpoints_in_folders_that_are_links_are_found(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "runs").mkdir()
+    torch.save(tiny_net(1).state_dict(), tmp_path / "far" / "a.pt")
+    (tmp_path / "runs" / "seed-1").symlink_to(tmp_path / "far")
+    assert list(audit.load(lambda: tiny_net(0), tmp_path / "runs", Problems())) == ["a.pt"]
 
 
 class Hostile:
@@ -396,6 +451,34 @@ def test_pictures_are_read_and_those_that_cannot_be_are_named(tmp_path):
         audit.read(tmp_path / "void", None, 16, problems)
 
 
+def test_the_size_is_that_of_the_first_picture_by_name_and_enlarging_is_said(tmp_path):
+    for k, side in enumerate((24, 64, 10)):
+        painted(tmp_path / f"{k}.png", size=(side, side + 4))
+    (tmp_path / "00.png").write_bytes(b"no picture")
+    for seed in range(3):
+        problems = Problems()
+        assert audit.read(tmp_path, None, None, problems, seed=seed).inputs.shape == (3, 3, 24, 24)
+        assert problems.remarks == ["1 pictures are enlarged to 24 x 24 pixels, by half and more."]
+    for size in (0, 2.5, [16, 16, 16], ["a"]):
+        with pytest.raises(ValueError, match="height and width, in whole pixels, not"):
+            audit.read(tmp_path, None, size, Problems())
+    for name in "012":
+        (tmp_path / f"{name}.png").unlink()
+    with pytest.raises(ValueError, match="holds no picture that can be read .*; a picture is left out: 00.png cannot"):
+        audit.read(tmp_path, None, None, Problems())
+
+
+def test_folders_named_by_number_out_of_order_are_named(tmp_path):
+    for name in ("2", "10", "1"):
+        painted(tmp_path / name / "a.png")
+    problems = Problems()
+    assert audit.read(tmp_path, None, 8, problems).folders == ("1", "10", "2")
+    assert problems[0].startswith("folders named by number are classes in alphabetical order, 1, 10, 2 and so on")
+    (tmp_path / "10").rename(tmp_path / "3")
+    quiet = Problems()
+    assert audit.read(tmp_path, None, 8, quiet).folders == ("1", "2", "3") and not quiet
+
+
 def test_pictures_that_are_not_square_keep_their_middle(tmp_path):
     picture = PIL.Image.new("RGB", (80, 40), "blue")
     picture.paste("red", (20, 0, 60, 40))
@@ -509,6 +592,19 @@ def test_with_all_weights_redrawn_maps_are_as_like_as_those_of_random_networks()
     assert few == [names[0], names[-1]] and np.array_equal(some, found[:, [0, -1]])
     draws = audit.against_random("input_gradient", nets[:2], images, targets, runs=4)[1]
     assert len(draws) == 4 and len(set(draws[:, -1])) == 4, "draws of their own"
+
+
+def test_a_stochastic_method_draws_anew_for_redrawn_networks():
+    """Or what two maps share would be the draws, which two trained networks' maps do not have in common."""
+    images, targets = batch(4)
+
+    def of_draws(model, x, y, *, seed=0, batch_size=None):
+        return torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+
+    names, found = audit.against_random(of_draws, [tiny_net(k) for k in range(3)], images, targets)
+    assert abs(found).max() < 0.2 and len(np.unique(found)) == found.size
+    few = audit.against_random(of_draws, [tiny_net(k) for k in range(3)], images, targets, n_layers=2)[1]
+    assert np.array_equal(few, found[:, [0, -1]])
 
 
 class Tokens(nn.Module):
@@ -628,7 +724,8 @@ UNKNOWN = Estimate(0.9, -math.inf, math.inf)
 
 
 def heard(low, high, null=(0.0, 0.0)):
-    return audit.Signal(Estimate(low, low, high), Estimate((low + high) / 2, low, high), Estimate(null[0], *null))
+    own, moved = Estimate((low + high) / 2, low, high), Estimate(null[0], *null)
+    return audit.Signal(own, own, moved, Estimate(own.value - moved.value, low - null[1], high - null[0]))
 
 
 def test_words_on_noise():
@@ -640,7 +737,7 @@ def test_words_on_noise():
     said = list(sentences.of_noise(found, 8, 2))
     assert said[-1] == "Intervals that do not overlap: c above a; c above b. No other two methods are ranked."
     assert "no message with a place" in said[2] and "average" not in said[2], "no number for what is not shown"
-    two = list(sentences.of_noise({"a": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN), "b": heard(1, 2)}, 2, 2))
+    two = list(sentences.of_noise({"a": audit.Signal(*[UNKNOWN] * 4), "b": heard(1, 2)}, 2, 2))
     assert "nothing can be concluded" in two[0] and "three networks at least" in two[-1]
     copies = list(sentences.of_noise({"a": heard(0.5, 0.7)}, 8, 2, copies=True))
     assert len(copies) == 1 and "cannot be told" in copies[0] and "average" not in copies[0]
@@ -649,7 +746,7 @@ def test_words_on_noise():
 def test_words_on_what_to_do_next():
     e, members = Estimate, 8
     noise = {"deaf": heard(0.5, 0.7, (0.4, 0.6)), "edges": heard(3, 4), "few": heard(1.5, 1.6), "more": heard(0.3, 0.4)}
-    noise |= {"open": heard(0.6, 0.9), "single": heard(3, 4), "untold": audit.Signal(UNKNOWN, UNKNOWN, UNKNOWN)}
+    noise |= {"open": heard(0.6, 0.9), "single": heard(3, 4), "untold": audit.Signal(*[UNKNOWN] * 4)}
     last = dict.fromkeys(noise, e(0.2, 0.1, 0.3)) | {"edges": e(0.9, 0.8, 1.0)}
     control: dict = dict.fromkeys(noise, e(0.5, 0.4, 0.6))
     unshown = "the networks are not shown to share more"
@@ -732,7 +829,11 @@ def call(*more, checkpoints="*/*.safetensors"):
 
 @pytest.mark.notebook
 def test_an_audit_from_the_command_line(mine, capsys):
+    (mine / "out" / "09_runs").mkdir(parents=True)
+    (mine / "out" / "09_notes.csv").write_text("mine")
+    (mine / "out" / "09_snr.png").write_text("of an earlier audit")
     assert call("--targets", "folders") == 0
+    assert (mine / "out" / "09_notes.csv").read_text() == "mine" and (mine / "out" / "09_runs").is_dir()
     said = capsys.readouterr().out
     page = (mine / "out" / "report" / "audit.html").read_text()
     advice, problems = (block.splitlines() for block in said.split("\n\n")[:2])

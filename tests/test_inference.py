@@ -44,3 +44,10 @@ def test_best_known_are_the_images_that_most_networks_get_right():
 def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="training mode"):
         inference.accuracy(tiny_net().train(), IMAGES, LABELS)
+
+
+@pytest.mark.parametrize("labels", [LABELS[:, None], LABELS[:1]])
+def test_labels_are_one_for_each_image(labels):
+    for function in (inference.accuracy, lambda net, *given: inference.best_known([net], *given, 2)):
+        with pytest.raises(ValueError, match="one target each"):
+            function(tiny_net(), IMAGES, labels)

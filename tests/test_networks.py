@@ -334,6 +334,15 @@ def test_a_layer_may_give_several_things_of_which_the_first_is_explained(kind):
     assert layers.stages(net)[-1] == "features"
 
 
+def test_stages_of_a_network_that_was_changed_are_found_anew():
+    with torch.random.fork_rng():
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.LazyLinear(3)).eval()
+        net(torch.zeros(1, 3, 16, 16))
+        assert layers.stages(net) == ["1"]
+        net.insert(2, nn.Conv2d(4, 4, 3, padding=1))
+    assert layers.stages(net)[-1] == "2"
+
+
 def test_stages_that_hold_modules_are_no_names():
     net = body()
     object.__setattr__(net, "stages", [net[0]])

@@ -46,10 +46,10 @@ def stages(model: nn.Module) -> list[str]:
     residual = [f"layer{k}" for k in range(1, 5)]
     if all(name in named for name in residual):
         return residual
-    seen = known(model)
-    if not seen.get("stages"):
-        seen["stages"] = _traced(model)
-    return list(seen["stages"])
+    seen, parts = known(model).setdefault("stages", {}), tuple((name, type(module)) for name, module in named.items())
+    if not seen.get(parts):
+        seen[parts] = _traced(model)
+    return list(seen[parts])
 
 
 def _inputs(model: nn.Module) -> Iterator[Tensor]:

@@ -13,6 +13,7 @@ from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.seeds import derive
 
 SHIFTS = 4
+NOT_FINITE = "the maps hold values that are not finite"
 ROUNDING = 1e-6  # of a map's largest value: less has no sign
 
 
@@ -23,21 +24,28 @@ class Signal:
     plugin: Estimate  # mean over images of Eq. 5 of Woerl et al. 2023
     debiased: Estimate  # the same less what pure noise adds
     null: Estimate  # debiased, of the same maps, each moved about at random
+    more: Estimate  # share of a map's power that members share, minus that of the moved maps
 
     @property
     def shown(self) -> bool:
-        """Whether the interval lies above that of the null."""
-        return self.debiased.low > self.null.high
+        """Whether members share more of their maps than of the moved ones, by the interval of the difference."""
+        return self.more.low > 0
+
+
+def _shared(p: snr.Powers) -> float:
+    """Mean over images of the share of a single map's power that is common, 1 at most."""
+    return (p.signal / (p.signal + p.noise)).nanmean().item()
 
 
 def signal(maps: Tensor, seed: int = 0) -> Signal:
     """Signal of maps (members, images, c, h, w); ValueError for values that are not finite."""
     if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold values that are not finite")
+        raise ValueError(NOT_FINITE)
     own = snr.measure_maps(maps)
     moved = snr.measure_maps(torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1))
     plugin = own.estimate(snr.plugin_mean)
-    return Signal(plugin.map(lambda value: max(value, 0.0)), own.debiased(), moved.debiased())
+    more = own.estimate(lambda of_own, of_moved: _shared(of_own) - _shared(of_moved), moved)
+    return Signal(plugin.map(lambda value: max(value, 0.0)), own.debiased(), moved.debiased(), more)
 
 
 @dataclass(frozen=True)
@@ -65,10 +73,13 @@ def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
 
 
 def agreement(maps: Tensor, signed: bool = True) -> Agreement:
-    """Agreement of maps (members, images, c, h, w); ValueError for fewer than two members.
+    """Agreement of maps (members, images, c, h, w); ValueError for fewer than two members, and for values that
+    are not finite.
 
     Where a method's maps have one sign (``signed=False``), what lies above and below the map's own mean is compared.
     """
+    if not torch.isfinite(maps).all():
+        raise ValueError(NOT_FINITE)
     votes, chance = votes_needed(len(maps))
     flat = torch.stack([total(m).squeeze(1) for m in maps])
     values = flat if signed else flat - flat.mean((-2, -1), keepdim=True)

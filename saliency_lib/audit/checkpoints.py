@@ -17,6 +17,7 @@ from torchvision.models import GoogLeNet, Inception3
 
 PLAIN = "the file itself"
 COUNT = "num_batches_tracked"
+USUAL = ("", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of trained weights
 AUXILIARY = {GoogLeNet: "aux", Inception3: "AuxLogits"}  # heads that torchvision's own weights come without
 AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
 # What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
@@ -77,9 +78,10 @@ class Found:
     rest: list[str]  # names that the network has not
 
     def rank(self) -> tuple:
-        """The order in which they are taken: no moving averages, nothing left over, the shortest way."""
+        """The order in which they are taken: no moving averages, nothing left over, a usual key, the outermost; of
+        equals the first in the file."""
         averaged = any(word in f"{self.where}.{self.prefix}".lower() for word in AVERAGED)
-        return averaged, len(self.rest), len(self.where) + len(self.prefix)
+        return averaged, len(self.rest), self.where not in USUAL, f"{self.where}.{self.prefix}".count(".")
 
     def __str__(self) -> str:
         place = repr(self.where) if self.where else PLAIN
@@ -96,12 +98,25 @@ def weights_for(content: Any, model: nn.Module) -> list[Found]:
     heads = tuple(head for kind, head in AUXILIARY.items() if isinstance(model, kind))
     needed = [name for name in own if not name.endswith(COUNT) and not name.startswith(heads)]
     for where, tensors in _states(content):
-        for prefix in {name.removesuffix(needed[0]) for name in tensors if f".{name}".endswith(f".{needed[0]}")}:
-            if all(prefix + name in tensors for name in needed):
+        ends = [name for name in tensors if f".{name}".endswith(f".{needed[0]}")]
+        for prefix in dict.fromkeys(name.removesuffix(needed[0]) for name in ends):
+            inside = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+            if all(prefix + name in tensors for name in needed) and not any(_longer(name, model) for name in inside):
                 state = {name: tensors.get(prefix + name, own[name]) for name in own}
                 rest = [name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
                 found.append(Found(where, prefix, state, rest))
     return sorted(found, key=Found.rank)
+
+
+def _longer(name: str, model: nn.Module) -> bool:
+    """Whether a name is of a row of modules that the network has, but behind its end: the row of a deeper network."""
+    parts, module = name.split("."), model
+    for part in parts[:-1]:
+        children = dict(module.named_children())
+        if part not in children:
+            return bool(children) and part.isdigit() and isinstance(module, (nn.Sequential, nn.ModuleList))
+        module = children[part]
+    return False
 
 
 def said_of(choices: list[Found]) -> str:

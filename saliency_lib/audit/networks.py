@@ -4,6 +4,7 @@ import glob
 import os
 import statistics
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -19,8 +20,9 @@ from saliency_lib.inference import how_read, logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
-CHECKPOINTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
+CHECKPOINTS = {".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors"}  # model_best.pth.tar
 USUAL_NOISE = 0.1
+RELATED = 0.9  # correlation of weights; independent trainings of small networks have .01 to .05, snapshots .97 and more
 PROBABILITIES = (
     "The outputs look like probabilities, not logits: audit the networks without their last sigmoid or softmax, since "
     "maps here are of logits, and one output is split at zero."
@@ -44,6 +46,9 @@ def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
     if names := [name for name in own if own[name] != tuple(state[name].shape)]:
         example = f"{names[0]} is {tuple(state[names[0]].shape)} in place of {own[names[0]]}"
         raise ValueError(f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}")
+    kinds = {name: t.is_floating_point() for name, t in model.state_dict().items()}
+    if names := [name for name, floating in kinds.items() if floating and not state[name].is_floating_point()]:
+        raise ValueError(f"{names[0]} is {state[names[0]].dtype}, as of a quantised network; save it in floating point")
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
     model.load_state_dict(state)
@@ -65,7 +70,8 @@ def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> l
 
 def _within(folder: Path) -> list[Path]:
     """A folder's checkpoints; where transformers has saved a network, its weights without the trainer's state."""
-    found = [path for path in folder.rglob("*") if path.suffix in CHECKPOINTS and path.is_file()]
+    paths = map(Path, glob.iglob(f"{glob.escape(str(folder))}/**", recursive=True))  # also in folders that are links
+    found = [path for path in paths if path.suffix in CHECKPOINTS and path.is_file()]
     theirs = {path.parent for path in found if is_saved(path)}
     return [path for path in found if path.parent not in theirs or is_saved(path)]
 
@@ -109,7 +115,23 @@ def load(
             "start, give a factory that builds them with transform_input=True."
         )
     problems.remarks += [f"{', '.join(names)}: {said}." for said, names in remarks.items() if said]
+    if near := _relatives(networks):
+        problems.append(
+            f"{' and '.join(near)} have nearly the same weights: copies, snapshots of one training or fine-tunings of "
+            "one network say little of what another training would give"
+        )
     return networks
+
+
+def _relatives(networks: dict[str, nn.Module]) -> list[str]:
+    """Names of networks whose weights, biases left aside, correlate with another's: those of other trainings do not."""
+    weights = [[p.detach() for p in model.parameters() if p.ndim > 1] for model in networks.values()]
+    sizes = [sum((p.double().square().sum() for p in of), torch.tensor(0.0)).sqrt() for of in weights]
+    near = set()
+    for (i, a), (j, b) in combinations(enumerate(weights), 2):
+        together = sum((p * q).sum(dtype=torch.float64) for p, q in zip(a, b) if p.shape == q.shape)
+        near |= {i, j} if together > RELATED * sizes[i] * sizes[j] else set()
+    return [name for k, name in enumerate(networks) if k in near]
 
 
 def sides(z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +49,13 @@ def read(
     """``n`` pictures (None: all) drawn from a folder, or from one folder per class; unreadable ones become problems.
 
     Pictures are made just as large as ``size``, a side or height and width in pixels, and the middle is cut out; by
-    default (None) it is the shorter side of the first picture, but ``LARGEST`` at most. ``channels`` is 1 for grey
-    pictures, ``mean`` and ``std`` are as for :func:`normalised`. Of a folder with splits those for validation are
+    default (None) it is the shorter side of the first picture by name, but ``LARGEST`` at most. ``channels`` is 1 for
+    grey pictures, ``mean`` and ``std`` are as for :func:`normalised`. Of a folder with splits those for validation are
     taken. ValueError for a folder without a readable picture.
     """
+    sides = [size] if isinstance(size, (int, float)) else [1] if size is None else list(size)
+    if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"size is a side, or height and width, in whole pixels, not {size}")
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of pictures")
@@ -67,23 +71,32 @@ def read(
         problems.append(f"{len(loose)} pictures beside the folders are of no class and left out, as {loose[0].name}")
     if empty := [name for k, name in enumerate(classes) if k not in {label for _, label in files}]:
         problems.append(f"folders without pictures, which count as classes all the same: {', '.join(empty)}")
+    if classes and all(map(str.isdigit, classes)) and list(classes) != sorted(classes, key=int):
+        problems.append(
+            f"folders named by number are classes in alphabetical order, {', '.join(classes[:3])} and so on, as for "
+            "torchvision; if yours are in numerical order, give all names as many digits"
+        )
+    if size is None:
+        size = _first_side([path for path, _ in files])
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
-    pixels, labels, transparent = [], [], 0
+    pixels, labels, transparent, enlarged = [], [], 0, 0
     for path, label in (files[i] for i in order):
         if len(pixels) == n:
             break
         try:
-            if size is None:
-                with Image.open(path) as image:
-                    size = min(*image.size, LARGEST)
             pixels.append(decode(path, size, channels))
             labels.append(label)
             with Image.open(path) as image:
                 transparent += see_through(image)
+                enlarged += 1.5 * min(image.size) < min(pixels[-1].shape[1:])
         except (DataError, OSError, Image.DecompressionBombError) as error:
             problems.append(f"a picture is left out: {error}".replace(f"{folder}{os.sep}", ""))
     if not pixels:
-        raise ValueError(f"{folder} holds no picture that can be read ({', '.join(sorted(SUFFIXES))})")
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise ValueError("; ".join([f"{folder} holds no picture that can be read ({kinds})", *problems]))
+    if enlarged:
+        side = " x ".join(map(str, pixels[0].shape[1:]))
+        problems.remarks.append(f"{enlarged} pictures are enlarged to {side} pixels, by half and more.")
     if transparent:
         problems.remarks.append(
             f"{transparent} pictures may have transparent pixels; these show ImageNet's mean colour."
@@ -91,6 +104,16 @@ def read(
     values = torch.stack(pixels).float() / 255
     inputs = normalised(values, mean, std)
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
+
+
+def _first_side(files: Sequence[Path]) -> int:
+    """The shorter side of the first picture that can be read, but ``LARGEST`` at most."""
+    for path in files:
+        with suppress(DataError, OSError, Image.DecompressionBombError):
+            decode(path, 1, 3)
+            with Image.open(path) as image:
+                return min(*image.size, LARGEST)
+    return LARGEST
 
 
 def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:

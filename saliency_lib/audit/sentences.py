@@ -48,7 +48,7 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
         elif not s.debiased.bounded:
             yield f"{measured} Without intervals nothing can be concluded."
         elif not s.shown:
-            yield f"{measured} The intervals meet, so that no message with a place in the picture is shown."
+            yield f"{measured} The first is not surely more, so that no message with a place in the picture is shown."
         else:
             needed = seeds_needed(s.debiased, goal)
             yield f"{measured} For a mean map with an SNR of {goal:g}, average this many networks: {needed}."

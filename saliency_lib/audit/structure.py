@@ -37,7 +37,8 @@ def against_random(
 ) -> tuple[list[str], np.ndarray]:
     """Likeness of maps to the trained network's as its layers are redrawn from the logits down (Adebayo et al. 2018).
 
-    Every run is a network of its own with draws of its own; of fewer than three networks, the first with new draws.
+    Every run is a network of its own with draws of its own; of fewer than three networks, the first with new draws. A
+    stochastic method draws anew for every network, as it does for two trained ones.
     Modules without an initialiser of their own are drawn from a truncated normal distribution. Maps are compared after
     every layer, or after ``n_layers`` of them, evenly spread, the last among them.
 
@@ -59,8 +60,8 @@ def against_random(
     for run, model in enumerate(networks[:runs] if len(networks) > 2 else [networks[0]] * runs):
         own, row = attribute(method, model, images, targets, seed), {}
         steps = randomization.cascading(model, derive(seed, LAYERS, run), images, draw=_draw)
-        for name, broken in (step for k, step in enumerate(steps) if k in compared):
-            maps = attribute(method, broken, images, targets, seed)
+        for k, (name, broken) in ((k, step) for k, step in enumerate(steps) if k in compared):
+            maps = attribute(method, broken, images, targets, derive(seed, LAYERS, run, k))
             if maps.flatten(1).amax(1).eq(maps.flatten(1).amin(1)).all():
                 raise ValueError(f"with {name} redrawn every map is constant, which says nothing of what was learned")
             row[name] = similarity.compare(own, maps, [MEASURE])[MEASURE].mean()

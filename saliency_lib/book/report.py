@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from saliency_lib.book import page, profiles, script
+from saliency_lib.book import captions, page, profiles, script
 from saliency_lib.runtime.store import DOOR, PROJECT, atomic
 
 NOTEBOOK = "09_audit_models"
@@ -44,8 +44,9 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     ]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    for old in out.glob(f"{NOTEBOOK[:2]}_*"):
-        old.unlink()
+    for name in (name for name in captions.table() if name.startswith(NOTEBOOK[:2])):  # no file of another name
+        for suffix in (".png", ".json"):
+            (out / f"{name}{suffix}").unlink(missing_ok=True)
     executed = out / "notebook" / f"{NOTEBOOK}.ipynb"
     if error := script.in_kernel(source, values, executed, cwd=Path.cwd(), bar=sys.stderr.isatty()):
         say("audit: " + error.split("\n\n")[0].partition(": ")[2])
