@@ -53,31 +53,14 @@ def read(
     grey pictures, ``mean`` and ``std`` are as for :func:`normalised`. Of a folder with splits those for validation are
     taken. ValueError for a folder without a readable picture.
     """
-    sides = [size] if isinstance(size, (int, float)) else [1] if size is None else list(size)
-    if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"size is a side, or height and width, in whole pixels, not {size}")
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of pictures")
     if (split := split_folder(folder, "val")) and split_folder(folder, "train"):
         problems.remarks.append(f"Of {folder.name}, the pictures in {split.name} are taken.")
         folder = split
-    classes = tuple(path.name for path in visible(folder) if path.is_dir())
-    files = [(path, k) for k, name in enumerate(classes) for path in images_in(folder / name)]
-    loose = images_in(folder)
-    if not files:
-        classes, files = (), [(path, 0) for path in loose]
-    elif loose:
-        problems.append(f"{len(loose)} pictures beside the folders are of no class and left out, as {loose[0].name}")
-    if empty := [name for k, name in enumerate(classes) if k not in {label for _, label in files}]:
-        problems.append(f"folders without pictures, which count as classes all the same: {', '.join(empty)}")
-    if classes and all(map(str.isdigit, classes)) and list(classes) != sorted(classes, key=int):
-        problems.append(
-            f"folders named by number are classes in alphabetical order, {', '.join(classes[:3])} and so on, as for "
-            "torchvision; if yours are in numerical order, give all names as many digits"
-        )
-    if size is None:
-        size = _first_side([path for path, _ in files])
+    classes, files = _listed(folder, problems)
+    size = _size(size, [path for path, _ in files])
     order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
     pixels, labels, transparent, enlarged = [], [], 0, 0
     for path, label in (files[i] for i in order):
@@ -106,8 +89,32 @@ def read(
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
 
 
-def _first_side(files: Sequence[Path]) -> int:
-    """The shorter side of the first picture that can be read, but ``LARGEST`` at most."""
+def _listed(folder: Path, problems: Problems) -> tuple[tuple[str, ...], list[tuple[Path, int]]]:
+    """Folders that are classes, and files with the number of theirs."""
+    classes = tuple(path.name for path in visible(folder) if path.is_dir())
+    files = [(path, k) for k, name in enumerate(classes) for path in images_in(folder / name)]
+    loose = images_in(folder)
+    if not files:
+        classes, files = (), [(path, 0) for path in loose]
+    elif loose:
+        problems.append(f"{len(loose)} pictures beside the folders are of no class and left out, as {loose[0].name}")
+    if empty := [name for k, name in enumerate(classes) if k not in {label for _, label in files}]:
+        problems.append(f"folders without pictures, which count as classes all the same: {', '.join(empty)}")
+    if classes and all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
+        problems.append(
+            f"folders named by number are classes in alphabetical order, {', '.join(classes[:3])} and so on, as for "
+            "torchvision; if yours are in numerical order, give all names as many digits"
+        )
+    return classes, files
+
+
+def _size(size: int | Sequence[int] | None, files: Sequence[Path]) -> int | Sequence[int]:
+    """The size that is asked for, or the shorter side of the first picture that can be read, ``LARGEST`` at most."""
+    sides = [size] if isinstance(size, (int, float)) else size or [1]
+    if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(f"size is a side, or height and width, in whole pixels, not {size}")
+    if size:
+        return size
     for path in files:
         with suppress(DataError, OSError, Image.DecompressionBombError):
             decode(path, 1, 3)
