@@ -1,4 +1,4 @@
-"""Channel reductions by name: maps (..., c, h, w) to (..., 1, h, w)."""
+"""Channel reductions by name: maps (..., c, h, w) to (..., 1, h, w); and a check of what they hold."""
 
 from torch import Tensor
 
@@ -11,3 +11,10 @@ def total(maps: Tensor) -> Tensor:
 def abs_sum(maps: Tensor) -> Tensor:
     """Sum of absolute values over channels: how much, whatever the sign."""
     return maps.abs().sum(-3, keepdim=True)
+
+
+def finite(maps: Tensor) -> Tensor:
+    """The maps themselves; ValueError for values that are not finite."""
+    if not maps.isfinite().all():
+        raise ValueError("the maps hold values that are not finite")
+    return maps

@@ -88,15 +88,15 @@ def _calls(model: nn.Module, images: Tensor | None) -> tuple[list[str], list[str
     if not isinstance(logits := of_output(outputs), Tensor):
         raise ValueError(f"the model gives {type(logits).__name__}; expected logits (n, classes)")
     used, by_any = (used_by(results, named) for results in ([logits], tensors(outputs)))
-    of_logits, of_any = ({name.rpartition(".")[0] for name in names} for names in (used, by_any))
+    beside = {name.rpartition(".")[0] for name in by_any} - {name.rpartition(".")[0] for name in used}
     for name in named:
         holder = name.rpartition(".")[0]
-        if name not in used and holder in called and holder not in of_any - of_logits:
+        if name not in used and holder in called and holder not in beside:
             raise ValueError(
                 f"the pass calls {holder or type(model).__name__!r}, but by autograd the logits do not depend on its "
                 f"{name.rpartition('.')[2]}; is it under no_grad, detached, or without use?"
             )
-    return [name for name in called if name not in of_any - of_logits], [name for name in named if name in used]
+    return [name for name in called if name not in beside], [name for name in named if name in used]
 
 
 def _blocks(model: nn.Module, holders: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from skimage import feature
 from torch import Tensor
 from torch.nn import functional as F
 
-from saliency_lib.channels import abs_sum, total
+from saliency_lib.channels import abs_sum, finite, total
 
 
 def unit(maps: Tensor) -> Tensor:
@@ -220,9 +220,7 @@ def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
     values are equal. Two areas drawn at random overlap by share / (2 - share). ValueError for values that are not
     finite.
     """
-    if not torch.isfinite(members).all():
-        raise ValueError("the maps hold values that are not finite")
-    strength = abs_sum(members).flatten(2)
+    strength = abs_sum(finite(members)).flatten(2)
     rest = math.floor((1 - share) * strength.shape[2] + 1e-6)  # pixels that are not marked; 0.1 of 10 is one
     edge = strength.kthvalue(rest, dim=2, keepdim=True).values
     area = (strength > edge).float()

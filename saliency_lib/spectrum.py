@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saliency_lib.channels import finite
+
 
 def rings(height: int, width: int) -> Tensor:
     """The ring of each component of ``torch.fft.fft2``, (h, w) int64: cycles in the shorter side, 0 for the mean."""
@@ -40,10 +42,8 @@ def cross_power(maps: Tensor) -> np.ndarray:
     """
     if maps.ndim != 5:
         raise ValueError(f"expected maps (networks, images, c, h, w), not {tuple(maps.shape)}")
-    if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold values that are not finite")
     height, width = maps.shape[-2:]
-    waves = torch.fft.fft2(maps.double(), norm="ortho").flatten(-2)
+    waves = torch.fft.fft2(finite(maps).double(), norm="ortho").flatten(-2)
     where = rings(height, width).flatten()
     found = []
     for ring in range(int(where.max()) + 1):

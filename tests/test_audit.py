@@ -23,6 +23,7 @@ from saliency_lib import __main__ as cli
 from saliency_lib import audit, similarity, snr
 from saliency_lib.audit import Problems, sentences, structure
 from saliency_lib.audit.agreement import SHIFTS
+from saliency_lib.book import profiles, script
 from saliency_lib.controls import SHIFT, shift
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
@@ -825,6 +826,13 @@ def call(*more, checkpoints="*/*.safetensors"):
         "--methods", "input_gradient", "gradcam", "nonsense", "--n-maps", "3", "--n-runs", "2",
         *more,
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name, value", [("n_runs", 0), ("n_eval", -1), ("goal", 0.0), ("goal", None)])
+def test_numbers_that_nothing_can_be_made_of_are_refused(name, value):
+    values = profiles.load("smoke")["09_audit_models"] | {"profile": "smoke", name: value}
+    with pytest.raises(ValueError, match=f"all numbers are 1 or more, and the goal is above 0.*{name}={value}"):
+        script.run("09_audit_models", values)
 
 
 @pytest.mark.notebook

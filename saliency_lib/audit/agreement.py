@@ -7,13 +7,12 @@ from scipy import stats
 from torch import Tensor
 
 from saliency_lib import snr
-from saliency_lib.channels import total
+from saliency_lib.channels import finite, total
 from saliency_lib.controls import SHIFT, shift
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.seeds import derive
 
 SHIFTS = 4
-NOT_FINITE = "the maps hold values that are not finite"
 ROUNDING = 1e-6  # of a map's largest value: less has no sign
 
 
@@ -39,9 +38,7 @@ def _shared(p: snr.Powers) -> float:
 
 def signal(maps: Tensor, seed: int = 0) -> Signal:
     """Signal of maps (members, images, c, h, w); ValueError for values that are not finite."""
-    if not torch.isfinite(maps).all():
-        raise ValueError(NOT_FINITE)
-    own = snr.measure_maps(maps)
+    own = snr.measure_maps(finite(maps))
     moved = snr.measure_maps(torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1))
     plugin = own.estimate(snr.plugin_mean)
     more = own.estimate(lambda of_own, of_moved: _shared(of_own) - _shared(of_moved), moved)
@@ -78,10 +75,8 @@ def agreement(maps: Tensor, signed: bool = True) -> Agreement:
 
     Where a method's maps have one sign (``signed=False``), what lies above and below the map's own mean is compared.
     """
-    if not torch.isfinite(maps).all():
-        raise ValueError(NOT_FINITE)
     votes, chance = votes_needed(len(maps))
-    flat = torch.stack([total(m).squeeze(1) for m in maps])
+    flat = torch.stack([total(m).squeeze(1) for m in finite(maps)])
     values = flat if signed else flat - flat.mean((-2, -1), keepdim=True)
     least = ROUNDING * flat.abs().amax((-2, -1), keepdim=True)
     most = torch.maximum((values > least).sum(0), (values < -least).sum(0))

@@ -128,8 +128,8 @@ def _of_torchvision(name: str) -> Builder:
     weights = [one.transforms() for one in get_model_weights(name)]
     made_for = min(weights, key=lambda w: w.crop_size)  # some are of a fine-tuning at a size that it does not take
     (side,) = made_for.crop_size
-    slow = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # what a checkpoint replaces
-    make = partial(get_model, name, weights=None, **slow)
+    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}  # what a checkpoint replaces
+    make = partial(get_model, name, weights=None, **options)
     return Builder(make, "num_classes", (side, side), made_for.mean, made_for.std, "torchvision's")
 
 

@@ -44,8 +44,8 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     ]
     with atomic(source) as temporary:
         nbformat.write(book, temporary)
-    for name in (name for name in captions.table() if name.startswith(NOTEBOOK[:2])):  # no file of another name
-        for suffix in (".png", ".json"):
+    for name in captions.table():  # its figures, and no file of another name
+        for suffix in (".png", ".json") if name.startswith(NOTEBOOK[:2]) else ():
             (out / f"{name}{suffix}").unlink(missing_ok=True)
     executed = out / "notebook" / f"{NOTEBOOK}.ipynb"
     if error := script.in_kernel(source, values, executed, cwd=Path.cwd(), bar=sys.stderr.isatty()):

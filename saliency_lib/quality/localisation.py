@@ -4,6 +4,8 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
+from saliency_lib.channels import finite
+
 
 def _flat(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     if masks.ndim != 3 or masks.dtype != torch.bool:
@@ -13,9 +15,7 @@ def _flat(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
             f"masks {tuple(masks.shape)} need maps (..., {len(masks)}, 1, {masks.shape[1]}, {masks.shape[2]}), not "
             f"{tuple(maps.shape)}; channels.abs_sum(maps) makes one channel of several"
         )
-    if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold values that are not finite")
-    return maps.detach().flatten(-3), masks.flatten(1).to(maps.device)
+    return finite(maps).detach().flatten(-3), masks.flatten(1).to(maps.device)
 
 
 def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:

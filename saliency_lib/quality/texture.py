@@ -5,14 +5,14 @@ from scipy import ndimage, optimize
 from torch import Tensor
 from torch.nn import functional as F
 
+from saliency_lib.channels import finite
+
 
 def _centred(maps: Tensor) -> Tensor:
     """Maps (..., c, h, w) in float64, each channel divided by its largest absolute value, then less its mean."""
     if maps.ndim < 3 or not maps.shape[-3:].numel():
         raise ValueError(f"expected maps (..., c, h, w) with values in them, not {tuple(maps.shape)}")
-    if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold values that are not finite")
-    values = maps.detach().double()
+    values = finite(maps).detach().double()
     values = values / values.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
     return values - values.mean((-2, -1), keepdim=True)
 
