@@ -485,6 +485,23 @@ def test_each_network_is_measured_on_its_own_images_by_its_own_methods_once(own_
         ensembles.over_shares(pixels, [], [[1]], [10], factor=3)
 
 
+def test_networks_are_measured_alike_wherever_the_work_runs(own_store, monkeypatch):
+    """Also by a function that is defined on the spot, as a notebook's is."""
+    images = data.load("photodigits", "val", 6)
+
+    def means(net, x, y, masks, *, methods, seed):
+        return torch.stack([method(net(x), seed) for method in methods])
+
+    methods = [[lambda values, seed: values.sum(1) + seed]] * 2
+    dealt = ensembles.shares([torch.nn.Flatten(), torch.nn.Flatten()], images)
+    found = {}
+    for executor in ("processes", "serial"):
+        monkeypatch.setenv("SALIENCY_RESULTS", str(own_store / executor))
+        found[executor] = ensembles.over_shares(means, dealt, methods, [1, 2], executor)
+        assert len(list((own_store / executor).glob("*.pickle"))) == 2, "a piece of each network is kept"
+    assert torch.equal(found["processes"], found["serial"])
+
+
 def test_in_a_course_networks_of_the_other_precision_will_do(own_store, monkeypatch, tmp_path):
     """A student's processor may not have what they were trained with; anywhere else each precision is its own."""
     half, whole = (

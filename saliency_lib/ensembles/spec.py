@@ -4,15 +4,14 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from saliency_lib import data, models, training
-from saliency_lib.runtime import store
-from saliency_lib.runtime.progress import progress
+from saliency_lib.runtime import parallel, store
 from saliency_lib.runtime.seeds import derive, seeded
 from saliency_lib.training import Recipe
 
@@ -133,17 +132,27 @@ def shares(
 
 
 def over_shares(
-    measure: Callable[..., Tensor], dealt: Sequence[tuple], methods: Sequence, seeds: Sequence[int], **options
+    measure: Callable[..., Tensor],
+    dealt: Sequence[tuple],
+    methods: Sequence,
+    seeds: Sequence[int],
+    executor: str = "serial",
+    **options,
 ) -> Tensor:
     """``measure(network, inputs, labels, masks, methods=, seed=, **options)`` of each of :func:`shares` with methods
     and a seed of its own: (..., networks, images) float64, on the CPU.
 
-    What is measured is kept in the store, so that a run that was stopped goes on.
+    What is measured, wherever ``executor`` says, is kept in the store, so that a run that was stopped goes on.
     """
-    found = []
-    for share, own, seed in zip(progress(dealt, measure.__name__), methods, seeds, strict=True):
-        found.append(store.kept(measure, *share, methods=own, seed=seed, **options))
+    items = [(share, own, seed) for share, own, seed in zip(dealt, methods, seeds, strict=True)]
+    device = dealt[0][1].device.type if dealt else "cpu"
+    found = parallel.kept(partial(_of_share, measure, options), items, executor, device, measure.__name__)
     return torch.stack(found, -2).cpu().double()
+
+
+def _of_share(measure: Callable[..., Tensor], options: dict, item: tuple) -> Tensor:
+    share, methods, seed = item
+    return measure(*share, methods=methods, seed=seed, **options)
 
 
 def build(spec: EnsembleSpec, seed: int, classes: int, shape: tuple[int, int, int]) -> nn.Module:
