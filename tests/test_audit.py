@@ -106,7 +106,7 @@ def test_checkpoints_are_read_in_all_usual_forms(tmp_path):
         assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
 
 
-@pytest.mark.parametrize("prefix", ["model._orig_mod.", "_orig_mod.module.", "net.", "backbone.", "a.b.c."])
+@pytest.mark.parametrize("prefix", ["model._orig_mod.", "module.", "net.", "backbone.", "a.b.c."])
 def test_weights_are_found_under_any_prefix_and_what_is_left_over_is_named(prefix, tmp_path):
     state = tiny_net(1, norm="batch").state_dict()
     kept = {prefix + name: tensor for name, tensor in state.items() if "num_batches" not in name}
@@ -117,8 +117,27 @@ def test_weights_are_found_under_any_prefix_and_what_is_left_over_is_named(prefi
     (loaded,) = audit.load(lambda: tiny_net(0, norm="batch"), tmp_path, problems).values()
     assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
     assert problems == []
-    where = f"a.ckpt: weights of 'state_dict', names after {prefix!r}; "
+    where = f"a.ckpt: weights of 'state_dict', names after {prefix.replace('_orig_mod.', '')!r}; "
     assert problems.remarks == [where + "2 tensors that the network has not are ignored, as criterion.weight."]
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_names_are_read_as_without_wrappers_also_where_a_part_was_wrapped(wrapper, tmp_path):
+    def build(seed):
+        return nn.Sequential(tiny_net(seed), tiny_net(seed + 5))
+
+    state = build(1).state_dict()
+    torch.save({f"0.{wrapper}{n[2:]}" if n[0] == "0" else wrapper + n: t for n, t in state.items()}, tmp_path / "a.pt")
+    problems = Problems()
+    (loaded,) = audit.load(lambda: build(0), tmp_path, problems).values()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
+    assert problems == [] and problems.remarks == []
+
+
+def test_a_factory_of_compiled_networks_is_told_so(tmp_path):
+    torch.save(torch.compile(tiny_net(1)).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="the network is compiled, .* pass it as before torch.compile"):
+        audit.load(lambda: torch.compile(tiny_net(0)), tmp_path, Problems())
 
 
 @pytest.mark.parametrize("ema", ["state_dict_ema", "model_ema"])
@@ -742,6 +761,8 @@ def test_words_on_noise():
     assert "nothing can be concluded" in two[0] and "three networks at least" in two[-1]
     copies = list(sentences.of_noise({"a": heard(0.5, 0.7)}, 8, 2, copies=True))
     assert len(copies) == 1 and "cannot be told" in copies[0] and "average" not in copies[0]
+    drawing = list(sentences.of_noise({"rise": heard(1, 2), "gradcam": heard(1, 2)}, 8, 2))
+    assert "A part of the noise of rise is of their own draws: with more samples there is less of it." in drawing
 
 
 def test_words_on_what_to_do_next():

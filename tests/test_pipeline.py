@@ -153,11 +153,12 @@ def test_cores_are_shared_among_notebooks(monkeypatch):
 
 @pytest.mark.notebook
 def test_changes_go_to_custom_figures_and_a_kernel_gives_what_papermill_writes(folder, tmp_path):
-    run(tmp_path, {"n": 5})
+    odd = tmp_path / "a{b}"  # no place for a parameter
+    run(odd, {"n": 5})
     assert json.loads((tmp_path / "figures" / "custom" / "01_one.json").read_text())["numbers"] == {"n": 5}
     assert not (tmp_path / "figures" / "quick").exists()
-    book = nbformat.read(tmp_path / "build" / "custom" / "02_b.ipynb", as_version=4)
-    assert "b 5" in str(book.cells[-1].outputs) and "b 5" in (tmp_path / "build" / "custom" / "02_b.log").read_text()
+    book = nbformat.read(odd / "build" / "custom" / "02_b.ipynb", as_version=4)
+    assert "b 5" in str(book.cells[-1].outputs) and "b 5" in (odd / "build" / "custom" / "02_b.log").read_text()
 
 
 @pytest.mark.notebook

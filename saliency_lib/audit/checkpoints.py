@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ PLAIN = "the file itself"
 COUNT = "num_batches_tracked"
 USUAL = ("", "state_dict", "model_state_dict", "model", "net", "network", "module")  # keys of trained weights
 AUXILIARY = {GoogLeNet: "aux", Inception3: "AuxLogits"}  # heads that torchvision's own weights come without
+# What torch.compile, FSDP and checkpointing of activations put into names, also in the middle.
+WRAPPED = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGED = ("ema", "averag", "swa")  # in the names of weights that are means over training
 # What checkpoints hold beside weights and that runs no code of anybody's: options and numbers.
 NUMBERS = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")]
@@ -58,10 +61,12 @@ def _reason(path: Path) -> str:
 
 
 def _states(content: Any, where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """All mappings of names to tensors in a checkpoint, by the path of keys to them, outermost first."""
+    """All mappings of names to tensors in a checkpoint, by the path of keys to them, outermost first; names are as
+    without wrappers."""
     if not isinstance(content, Mapping):
         return
-    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    named = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = {WRAPPED.sub("", name): value for name, value in named.items()}
     if tensors:
         yield where, tensors
     for key, value in content.items():

@@ -15,7 +15,7 @@ from saliency_lib.audit.problems import Problems
 from saliency_lib.audit.saved import is_saved
 from saliency_lib.audit.zoo import Builder, of_factory
 from saliency_lib.ensembles.files import digest
-from saliency_lib.hooks import copied, sharing
+from saliency_lib.hooks import copied, sharing, uncompiled
 from saliency_lib.inference import how_read, logits, of_output
 from saliency_lib.noisegrad import choose_sigma, perturbed
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
@@ -33,7 +33,7 @@ ONE_OUTPUT = "The networks have one output; the side of zero that it is on is ex
 def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
     """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have."""
     with seeded(0):  # the first weights are replaced, but drawn
-        held, model = build.read(path), build()
+        held, model = build.read(path), uncompiled(build())
         if not model.state_dict():
             raise ValueError("the network that is built for it has no weights")
         if not (choices := weights_for(held, model)):

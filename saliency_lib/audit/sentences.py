@@ -8,6 +8,7 @@ from itertools import chain, permutations
 from torch import Tensor, nn
 
 from saliency_lib import inference, snr
+from saliency_lib.attribution import METHODS
 from saliency_lib.audit.agreement import Agreement, Signal
 from saliency_lib.audit.pictures import Pictures
 from saliency_lib.estimates import Estimate
@@ -54,6 +55,9 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
             yield f"{measured} For a mean map with an SNR of {goal:g}, average this many networks: {needed}."
     if found and not copies and members > 2:
         yield f"Intervals are 95 %, over the {members} networks (jackknife), for these pictures."
+    if drawing := [name for name in found if name in METHODS and METHODS[name].stochastic]:
+        names = ", ".join(drawing)
+        yield f"A part of the noise of {names} is of their own draws: with more samples there is less of it."
     if len(found) > 1:
         yield _ranking({name: s.debiased for name, s in found.items()}, 1 if copies else members)
 

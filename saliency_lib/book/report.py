@@ -19,7 +19,7 @@ def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     p = argparse.ArgumentParser(prog=f"{DOOR} audit", description=f"Parameters of {NOTEBOOK}; see there.")
     p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
     for name, default in profiles.parameters(NOTEBOOK).items():
-        if name not in ("profile", "main"):
+        if name not in ("profile", "main", "executor"):  # of the networks that it audits without options
             words_or_paths = name in ("model", "checkpoints", "images", "layer") or isinstance(default, str)
             several = isinstance(default, list) or name in ("mean", "std", "checkpoints", "size")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",

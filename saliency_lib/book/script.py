@@ -21,7 +21,7 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
     try:
         with log.open("w", encoding="utf-8") as output:
             options |= {"cwd": str(cwd), "progress_bar": bar, "stdout_file": output, "stderr_file": output}
-            papermill.execute_notebook(source, executed, parameters, **options)
+            papermill.execute_notebook(*map(_literal, (source, executed)), parameters, **options)
     except PapermillExecutionError as error:
         where = f"cell [{error.exec_count}] with {error.ename}: {error.evalue}"
         return f"{name} failed in {where}\n\n{error.source}\n\n{rest}"
@@ -30,6 +30,11 @@ def in_kernel(source: Path, parameters: dict, executed: Path, *, cwd: Path, bar:
     except RuntimeError as error:  # the kernel died or never started
         return f"{name} stopped: {error}. {rest}"
     return ""
+
+
+def _literal(path: Path) -> str:
+    """A path in whose braces papermill sees no parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def in_process(notebook: str, parameters: dict, log: Path) -> str:
