@@ -214,13 +214,18 @@ def test_a_network_in_training_mode_is_refused_before_it_is_touched(metric):
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
 
 
-def test_a_methods_own_sampling_does_not_count_as_sensitivity():
+def test_a_methods_own_sampling_counts_as_sensitivity_only_where_it_is_drawn_anew():
     net, (x, y) = tiny_net(), batch(6)
     method = noisegrad.noisegrad("input_gradient", 0.3, 2)
     found = max_sensitivity(method, net, x, y, radius=1e-4, n_samples=3)
     maps, others = (abs_sum(method(net, x, y, seed=seed)).double() for seed in (0, 1))
     redrawn = (others - maps).flatten(1).norm(dim=1) / maps.flatten(1).norm(dim=1)
     assert (redrawn > 10 * found).all()
+    anew = max_sensitivity(method, net, x, y, radius=1e-4, n_samples=3, redraw=True)
+    assert (anew > 10 * found).all() and not torch.equal(anew, redrawn)
+    for redraw in (True, False):
+        plain = max_sensitivity("input_gradient", net, x, y, radius=0.1, redraw=redraw)
+        assert torch.equal(plain, max_sensitivity("input_gradient", net, x, y, radius=0.1))
 
 
 def test_rank_accuracy_by_hand():
@@ -324,10 +329,13 @@ def test_bad_input_is_named(call, message):
 def test_sensitivities_are_those_of_each_size_and_method():
     net, (x, y) = tiny_net(), batch()
     methods = [attribution.METHODS[name].function for name in ("input_gradient", "gradient_x_input")]
-    found = sensitivities(net, x, y, None, methods=methods, radii=[0.1, 0.3], n_nudges=2, seed=1)
-    assert found.shape == (2, 2, len(x))
-    alone = max_sensitivity("gradient_x_input", net, x, y, radius=0.3, n_samples=2, seed=1)
-    assert torch.equal(found[1, 1], alone)
+    methods[0] = noisegrad.noisegrad("input_gradient", 0.3, 2)
+    for redraw in (False, True):
+        options = {"n_nudges": 2, "seed": 1, "redraw": redraw}
+        found = sensitivities(net, x, y, None, methods=methods, radii=[0.1, 0.3], **options)
+        assert found.shape == (2, 2, len(x))
+        alone = max_sensitivity(methods[0], net, x, y, radius=0.3, n_samples=2, seed=1, redraw=redraw)
+        assert torch.equal(found[1, 0], alone)
 
 
 def test_a_box_reaches_from_the_first_to_the_last_pixel():

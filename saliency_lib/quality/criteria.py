@@ -53,13 +53,15 @@ def criteria(
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)])
 
 
-def sensitivities(model, images, targets, masks, *, methods, radii, n_nudges: int = 10, seed: int = 0) -> Tensor:
+def sensitivities(
+    model, images, targets, masks, *, methods, radii, n_nudges: int = 10, redraw: bool = False, seed: int = 0
+) -> Tensor:
     """Max-sensitivity of every method to nudges of every size, (radii, methods, n) float64.
 
     As in :func:`criteria`, whose signature it has; the masks do not matter.
     """
     found = [
-        max_sensitivity(f, model, images, targets, radius=r, n_samples=n_nudges, seed=seed)
+        max_sensitivity(f, model, images, targets, radius=r, n_samples=n_nudges, redraw=redraw, seed=seed)
         for r in radii
         for f in methods
     ]

@@ -19,6 +19,7 @@ def max_sensitivity(
     *,
     radius: float = 0.2,
     n_samples: int = 10,
+    redraw: bool = False,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -26,7 +27,8 @@ def max_sensitivity(
 
     Yeh et al. 2019, as in Quantus 0.6: max over samples of ||map(x + u) - map(x)|| / ||map(x)||, with u uniform in
     [-radius, radius], in normalised units. The map is that of
-    :func:`saliency_lib.channels.abs_sum`; a stochastic method keeps its draws.
+    :func:`saliency_lib.channels.abs_sum`. A stochastic method keeps its draws, or with ``redraw`` has others for every
+    changed image, as when it is called again.
 
     Raises
     ------
@@ -38,12 +40,14 @@ def max_sensitivity(
     check(model, images, targets, batch_size)
     base, size = resolve(method), batch_size or fitting(model, images)
 
-    def reduced(x: Tensor) -> Tensor:
-        return abs_sum(base(model, x, targets, seed=seed, batch_size=size)).double()
+    def reduced(x: Tensor, draws: int) -> Tensor:
+        return abs_sum(base(model, x, targets, seed=draws, batch_size=size)).double()
 
-    still, changes = reduced(images), []
+    still, changes = reduced(images, seed), []
     for k in range(1, n_samples + 1):
-        generator = torch.Generator().manual_seed(derive(seed, NUDGES, k))
+        own = derive(seed, NUDGES, k)
+        generator = torch.Generator().manual_seed(own)
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
-        changes.append((reduced(images + nudge) - still).flatten(1).norm(dim=1))
+        moved = reduced(images + nudge, derive(own, 1) if redraw else seed)
+        changes.append((moved - still).flatten(1).norm(dim=1))
     return torch.stack(changes).amax(0) / still.flatten(1).norm(dim=1)
