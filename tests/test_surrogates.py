@@ -46,9 +46,9 @@ def test_lime_is_captums_with_the_same_superpixels_and_samples(pictures, name, n
     net, (x, y), n = tiny_net(name=name, norm=norm, size=32), (part[:2] for part in pictures), 100
     original, seen = lime_shap.fit_lime, {}
 
-    def spy(masks, logits):
+    def spy(masks, *rest):
         seen["masks"] = masks
-        return original(masks, logits)
+        return original(masks, *rest)
 
     monkeypatch.setattr(lime_shap, "fit_lime", spy)
     for image, target in zip(x, y):

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -64,22 +65,20 @@ def _logits(model: nn.Module, x: Tensor, y: Tensor, segments: Tensor, masks: Ten
 def _surrogate(
     model: nn.Module,
     n_segments: int,
-    draw: Callable[[int], np.ndarray],
-    fit: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    draw: Callable[[int], tuple[np.ndarray, np.ndarray]],
+    fit: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 ) -> Kernel:
-    """Kernel of maps (m, 1, h, w) of coefficients: ``draw(k)`` gives masks (m, k) bool, ``fit(masks, logits)`` k
-    numbers."""
-    drawn: dict[int, np.ndarray] = {}
+    """Kernel of maps (m, 1, h, w) of coefficients: ``draw(k)`` gives masks (m, k) bool and weights, and
+    ``fit(masks, logits, weights)`` k numbers."""
+    drawn = cache(draw)
 
     def kernel(x, y, size):
         found = []
         for image, target in zip(x, y):
             segments = superpixels(image, n_segments).to(x.device)
-            k = int(segments.max()) + 1
-            if k not in drawn:
-                drawn[k] = draw(k)
-            logits = _logits(model, image, target, segments, torch.from_numpy(drawn[k]), size)
-            coefficients = fit(drawn[k].astype(np.float64), logits.double().cpu().numpy())
+            masks, weights = drawn(int(segments.max()) + 1)
+            logits = _logits(model, image, target, segments, torch.from_numpy(masks), size)
+            coefficients = fit(masks.astype(np.float64), logits.double().cpu().numpy(), weights)
             found.append(torch.from_numpy(coefficients).to(x)[segments])
         return torch.stack(found)[:, None]
 
@@ -131,26 +130,21 @@ def kernel_shap(model, images, seed, *, n_samples: int = 1000, n_segments: int =
     """
     if n_samples < 4:
         raise ValueError(f"KernelSHAP needs at least four samples, not {n_samples}")
-    weights: dict[int, np.ndarray] = {}
-
-    def draw(k: int) -> np.ndarray:
-        masks, weights[k] = draw_coalitions(k, n_samples, seed)
-        return masks
-
-    return _surrogate(
-        model, n_segments, draw, lambda masks, logits: fit_kernel_shap(masks, logits, weights[masks.shape[1]])
-    )
+    return _surrogate(model, n_segments, lambda k: draw_coalitions(k, n_samples, seed), fit_kernel_shap)
 
 
-def fit_lime(masks: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Coefficients (k,) of a linear model, with intercept, of logits (m,) by masks (m, k), nearer masks weighing more.
-
-    Ridge regression, as in the authors' code for images. The weight is exp(-d^2 / w^2)^(1/2), d the cosine distance to
-    the whole image.
-    """
+def draw_shown(k: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (n_samples, k), the full one first, and weights: exp(-d^2 / w^2)^(1/2), d the cosine distance to it."""
+    masks = np.random.default_rng(derive(seed, k)).random((n_samples, k)) < 0.5
+    masks[0] = True
     shown = masks.sum(1)
-    distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * masks.shape[1])
-    weights = np.sqrt(np.exp(-(distance**2) / WIDTH**2))
+    distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * k)
+    return masks, np.sqrt(np.exp(-(distance**2) / WIDTH**2))
+
+
+def fit_lime(masks: np.ndarray, logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Coefficients (k,) of a linear model, with intercept, of logits (m,) by masks (m, k): ridge regression, as in the
+    authors' code for images."""
     centre, level = np.average(masks, axis=0, weights=weights), np.average(logits, weights=weights)
     x = masks - centre
     weighted = x.T * weights
@@ -166,10 +160,4 @@ def lime(model, images, seed, *, n_samples: int = 1000, n_segments: int = 50):
     """
     if n_samples < 2:
         raise ValueError(f"LIME needs at least two samples, not {n_samples}")
-
-    def draw(k: int) -> np.ndarray:
-        masks = np.random.default_rng(derive(seed, k)).random((n_samples, k)) < 0.5
-        masks[0] = True
-        return masks
-
-    return _surrogate(model, n_segments, draw, fit_lime)
+    return _surrogate(model, n_segments, lambda k: draw_shown(k, n_samples, seed), fit_lime)
