@@ -201,10 +201,10 @@ def measure(
     *,
     seed: int = 0,
     batch_size: int | None = None,
-    chunk: int | None = None,
     executor: str = "serial",
 ) -> Measurement:
-    """Measurement of a method over an ensemble, ``chunk`` images at a time, so that memory does not grow with either.
+    """Measurement of a method over an ensemble, as many images at a time as keep the moments of the jackknife's groups
+    under about half a gigabyte, so that memory does not grow with either.
 
     Parameters
     ----------
@@ -212,14 +212,12 @@ def measure(
         ``ensemble[i]`` gives a module in eval mode; it is dropped before the next is asked for.
     images, targets : Tensor
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
-    chunk : int, optional
-        Default: as many as keep the moments of the jackknife's groups under about half a gigabyte.
     seed : int
         A stochastic method draws anew for every member, so that its own sampling counts as noise.
     executor : str
         Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
-    chunk, parts = chunk or max(1, CHUNK_VALUES // images[0].numel()), []
+    chunk, parts = max(1, CHUNK_VALUES // images[0].numel()), []
     chunks = torch.arange(len(images)).tensor_split(math.ceil(len(images) / chunk))
     for some in progress(chunks, "measuring SNR"):
         maps = _streamed(method, ensemble, images[some], targets[some], seed, batch_size, executor)
