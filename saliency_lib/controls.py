@@ -81,7 +81,7 @@ class Controlled:
     @property
     def corrected(self) -> Replicates[float]:
         """Square of the papers' statistic, less what noise adds to it; unclipped."""
-        return self.own.map(paper_power)
+        return self.own.map(snr.paper_power)
 
     @property
     def retraining(self) -> Replicates[float]:
@@ -92,12 +92,6 @@ class Controlled:
     def apart(self) -> Replicates[float]:
         """How far two members' maps are from equal (0), where maps of different images are at 1."""
         return self.pairs.map(lambda a, b: (1 - a) / (1 - b) if b < 1 - 1e-9 else math.nan, self.pairs_mismatched)
-
-
-def paper_power(powers: Powers) -> float:
-    """Square of the papers' statistic less what noise adds to it, unclipped, as :func:`snr.debiased_number` has it of a
-    published one; below the mean square, :func:`snr.power_mean`, where images differ."""
-    return snr.plugin_mean(powers) ** 2 - 1 / powers.n
 
 
 def independent_pixels(members: Tensor) -> Tensor:

@@ -133,6 +133,12 @@ def plugin_mean(p: Powers) -> float:
     return snr(p).nanmean().item()
 
 
+def paper_power(p: Powers) -> float:
+    """Square of the paper's statistic less what noise adds to it, unclipped, as :func:`debiased_number` has it of a
+    published one; below the mean square, :func:`power_mean`, where images differ."""
+    return plugin_mean(p) ** 2 - 1 / p.n
+
+
 def power_mean(p: Powers) -> float:
     """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2."""
     return (p.signal / p.noise).nanmean().item()
@@ -148,11 +154,6 @@ def debiased_mean(p: Powers) -> float:
     return rooted(power_mean(p))
 
 
-def root(power: Estimate) -> Estimate:
-    """SNR with its interval from its square, clipped at zero only now; unbounded stays so."""
-    return power.map(rooted)
-
-
 class Measurement(Replicates[Powers]):
     """SNR of a method over an ensemble on a set of images: powers of all members, and without each group of them."""
 
@@ -162,7 +163,7 @@ class Measurement(Replicates[Powers]):
 
     def corrected(self) -> Estimate:
         """The same less what noise adds to it, as :func:`debiased_number` has it of a published one."""
-        return root(self.estimate(lambda p: plugin_mean(p) ** 2 - 1 / p.n))
+        return self.estimate(paper_power).map(rooted)
 
     def power_ratio(self) -> Estimate:
         """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
@@ -170,7 +171,7 @@ class Measurement(Replicates[Powers]):
 
     def debiased(self) -> Estimate:
         """:func:`debiased_mean` with its interval over members; clipped at zero only after the jackknife."""
-        return root(self.power_ratio())
+        return self.power_ratio().map(rooted)
 
     @property
     def clipped(self) -> float:

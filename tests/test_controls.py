@@ -94,7 +94,7 @@ def test_the_same_network_again_has_no_snr_without_its_sampling():
     nets, (x, y) = [tiny_net(0)] * 3, batch(3)
     found = controls.measure("smoothgrad", nets, x, y, resample=True)
     assert found.sampling.value > 0.5
-    assert math.isnan(found.retraining.value) or snr.root(found.retraining.estimate()).high > 3
+    assert math.isnan(found.retraining.value) or found.retraining.estimate().map(snr.rooted).high > 3
 
 
 def test_members_draw_anew():
@@ -112,7 +112,7 @@ def test_intervals_over_members_are_the_jackknife_of_each_statistic():
     assert found.likeness.estimate() == pytest.approx(jackknife(whole, left, [1] * 5), rel=1e-6)
     own = snr.measure_maps(maps)
     for part, statistic in (
-        (found.corrected, controls.paper_power),
+        (found.corrected, snr.paper_power),
         (found.power, lambda p: controls.unbiased_power(p, found.independent)),
     ):
         power = [statistic(p) for p in (own.value, *own.without)]
@@ -212,14 +212,14 @@ def test_means_of_disjoint_groups(members, groups, size):
 
 def test_a_mean_of_members_has_the_snr_of_the_law():
     found = controls.of_maps(0.5 * noise(1, 40, 1, 16, 16, seed=1) + noise(16, 40, 1, 16, 16))
-    assert controls.paper_power(found.of_means.value) == pytest.approx(4 * found.corrected.value, rel=0.1)
+    assert snr.paper_power(found.of_means.value) == pytest.approx(4 * found.corrected.value, rel=0.1)
 
 
 def test_the_papers_statistic_is_a_mean_not_a_root_mean_square():
     strength = torch.linspace(0.2, 3, 40).view(1, -1, 1, 1, 1)
     powers = snr.measure_maps(strength + noise(30, 40, 1, 16, 16)).value
-    assert controls.paper_power(powers) == pytest.approx(snr.plugin_mean(powers) ** 2 - 1 / 30)
-    assert snr.rooted(controls.paper_power(powers)) == pytest.approx(1.6, rel=0.03)
+    assert snr.paper_power(powers) == pytest.approx(snr.plugin_mean(powers) ** 2 - 1 / 30)
+    assert snr.rooted(snr.paper_power(powers)) == pytest.approx(1.6, rel=0.03)
     assert snr.debiased_mean(powers) == pytest.approx(strength.square().mean().sqrt().item(), rel=0.03)
 
 

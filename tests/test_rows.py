@@ -16,7 +16,7 @@ def test_a_row_without_sampling_and_its_columns():
     m = controls.of_maps(noise + 2 * noise[:1])
     row = rows.summary(m)
     assert set(rows.COLUMNS) < set(row) and row["no map"] is False
-    assert row["without sampling"] == row["corrected"] == rows.corrected(m.own)
+    assert row["without sampling"] == row["corrected"] == m.own.corrected()
     assert row["corrected"].value == pytest.approx(snr.debiased_number(row["SNR (Eq. 5)"].value, 6))
     assert row["null"].value < row["corrected"].value
     assert rows.summary(controls.of_maps(noise.mean((-2, -1), keepdim=True).expand_as(noise)))["no map"]
@@ -61,4 +61,4 @@ def test_noise_that_is_never_negative_scores():
     assert scores["gradcam top, ReLU"] > 0.68, "of single pixels it is 0.68, and resizing takes noise"
     assert scores["rise"] > scores["gradcam top, ReLU"]
     values = torch.randn(200, 1, 1, 50, 50, 9, generator=torch.Generator().manual_seed(1)).var(-1)
-    assert scores["vargrad"] == pytest.approx(rows.corrected(snr.measure_maps(values)).value, rel=0.02)
+    assert scores["vargrad"] == pytest.approx(snr.measure_maps(values).corrected().value, rel=0.02)

@@ -18,7 +18,6 @@ import torch
 from saliency_lib import attribution, ensembles, inference, snr
 from saliency_lib.book import measured, pipeline, profiles, script
 from saliency_lib.book.asked import OTHERWISE, asked
-from saliency_lib.book.rows import corrected
 from saliency_lib.data.registry import READ
 from saliency_lib.estimates import student
 from saliency_lib.runtime import deadline
@@ -190,7 +189,7 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
         part = of.inputs(some), of.labels[some]
         parts.append(kept(snr.measure, method, nets, *part, seed=derive(0, k), executor="processes"))
     result = snr.joined(parts)
-    plugin, less_noise = result.plugin(), corrected(result)
+    plugin, less_noise = result.plugin(), result.corrected()
     history = [record["history"] for record in ensemble.records]
     glance = train.take(min(GLANCE, len(train)))
     right = student([inference.accuracy(net, glance.inputs(), glance.labels) for net in nets])

@@ -11,16 +11,10 @@ from saliency_lib.attribution import layers
 from saliency_lib.book import claims
 from saliency_lib.controls import Controlled
 from saliency_lib.estimates import Estimate, Replicates, together
-from saliency_lib.snr import Measurement
 
 PAPERS = 30  # networks in each ensemble of Woerl et al. 2023
 COLUMNS = ("SNR (Eq. 5)", "corrected", "root mean square", "null", "level", "everywhere", "sampling",
            "without sampling")  # fmt: skip
-
-
-def corrected(part: Measurement) -> Estimate:
-    """The paper's statistic less what noise adds to it, a ratio, with its interval over members."""
-    return snr.root(part.estimate(controls.paper_power))
 
 
 def with_noise(ratio: Estimate, n: int = PAPERS) -> Estimate:
@@ -37,9 +31,9 @@ def summary(m: Controlled) -> dict[str, Estimate | bool]:
     of_means = m.of_means.map(lambda powers: controls.unbiased_power(powers, m.independent))
     squares = {"root mean square": m.power, "without sampling": m.retraining, "of means": of_means}
     return (
-        {name: corrected(part) for name, part in parts.items()}
+        {name: part.corrected() for name, part in parts.items()}
         | {name: share.estimate() for name, share in shares.items()}
-        | {name: snr.root(square.estimate()) for name, square in squares.items()}
+        | {name: square.estimate().map(snr.rooted) for name, square in squares.items()}
         | {"no map": m.constant == 1}
     )
 
@@ -101,7 +95,7 @@ def of_noise(
         "gradcam top, ReLU": layers.upsampled(coarse, images).unflatten(0, (64, len(images))),
         "rise": snr.member_maps(rise, [same] * members, some, targets, seed=seed),
     }
-    found = {row: snr.rooted(controls.paper_power(snr.measure_maps(m).value)) for row, m in maps.items()}
+    found = {row: snr.rooted(snr.paper_power(snr.measure_maps(m).value)) for row, m in maps.items()}
     return found | {"vargrad": ((copies - 1) / 2) ** 0.5}
 
 
