@@ -241,11 +241,6 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
     return Estimate(value, value * np.exp(-half), value * np.exp(half), min(above.df, below.df), min(above.n, below.n))
 
 
-def exponential(logarithm: Estimate) -> Estimate:
-    """A positive estimate from its logarithm; unbounded stays so."""
-    return logarithm.map(lambda value: float(np.exp(value)))
-
-
 def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
     x, y = np.asarray(x, float), np.asarray(y, float)

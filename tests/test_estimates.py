@@ -108,10 +108,10 @@ def test_replicates_of_other_groups_do_not_go_together():
         ten.map(lambda a, b: a + b, nine)
 
 
-def test_exponential_of_bounded_and_unbounded_logarithms():
-    assert estimates.exponential(Estimate(0, -1, 1)) == pytest.approx((1, np.exp(-1), np.exp(1)))
-    assert estimates.exponential(Estimate(0.0, -np.inf, np.inf)) == (1, -np.inf, np.inf)
-    assert math.isnan(estimates.exponential(estimates.UNKNOWN).value)
+def test_a_function_of_an_estimate_has_its_interval_and_unbounded_stays_so():
+    assert Estimate(0, -1, 1).map(np.exp) == pytest.approx((1, np.exp(-1), np.exp(1)))
+    assert Estimate(0.0, -np.inf, np.inf).map(np.exp) == (1, -np.inf, np.inf)
+    assert math.isnan(estimates.UNKNOWN.map(np.exp).value)
 
 
 def test_rows_are_networks():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saliency_lib import attribution, snr
 from saliency_lib.book.rows import mean_log
-from saliency_lib.estimates import Replicates, exponential
+from saliency_lib.estimates import Replicates
 from saliency_lib.snr import Moments
 
 
@@ -207,7 +207,7 @@ def replicated(ratio, jitter=0.0, members=8, seed=0):
 def relative(powers, above, below):
     """Of networks' SNR, as notebook 04 has it."""
     mean_above, mean_below = (mean_log(powers[name] for name in names) for names in (above, below))
-    return exponential(mean_above.estimate(operator.sub, mean_below))
+    return mean_above.estimate(operator.sub, mean_below).map(np.exp)
 
 
 def test_ratios_of_known_powers():
