@@ -69,26 +69,25 @@ class ResNetSmall(nn.Module):
     and 4 pixels wide, so that GradCAM of the last stage is a map and not one number.
     """
 
-    layer1: nn.Module
-    layer2: nn.Module
-    layer3: nn.Module
-    layer4: nn.Module
-
     def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
-        widths = [16, 16, 32, 64, 128]
-        self.conv1 = nn.Conv2d(channels, widths[0], 3, stride=2, padding=1, bias=False)
-        self.bn1, self.relu = norm(widths[0]), activation()
-        for stage, stride in enumerate((1, 1, 2, 2)):
-            old, new = widths[stage : stage + 2]
+
+        def stage(old: int, new: int, stride: int = 1) -> nn.Sequential:
             shortcut = None
-            if (old, stride) != (new, 1):
+            if old != new:
                 shortcut = nn.Sequential(nn.Conv2d(old, new, 1, stride=stride, bias=False), norm(new))
             block = BasicBlock(old, new, stride, shortcut, norm_layer=norm)
             _activate(block, activation)
-            setattr(self, f"layer{stage + 1}", nn.Sequential(block))
+            return nn.Sequential(block)
+
+        self.conv1 = nn.Conv2d(channels, 16, 3, stride=2, padding=1, bias=False)
+        self.bn1, self.relu = norm(16), activation()
+        self.layer1 = stage(16, 16)
+        self.layer2 = stage(16, 32)
+        self.layer3 = stage(32, 64, stride=2)
+        self.layer4 = stage(64, 128, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(widths[-1], num_classes)
+        self.fc = nn.Linear(128, num_classes)
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
