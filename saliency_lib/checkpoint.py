@@ -58,25 +58,20 @@ class Checkpoint:
         Once the budget of the run is spent it is kept, and :class:`~saliency_lib.runtime.deadline.OutOfTime` raised.
         """
         over = deadline.passed()
-        if over or time.monotonic() - self.last >= EVERY:
-            self._write(epoch)
+        if self.path and (over or time.monotonic() - self.last >= EVERY):
+            state = {
+                "epoch": epoch,
+                "parts": [part.state_dict() for part in self.parts],
+                "generators": [generator.get_state() for generator in self.generators],
+                "global": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+                "histories": [asdict(history) for history in self.histories],
+            }
+            with suppress(OSError), atomic(self.path) as temporary:
+                torch.save(state, temporary)
+            self.last = time.monotonic()
         if over:
             raise deadline.OutOfTime
-
-    def _write(self, epoch: int) -> None:
-        if not self.path:
-            return
-        state = {
-            "epoch": epoch,
-            "parts": [part.state_dict() for part in self.parts],
-            "generators": [generator.get_state() for generator in self.generators],
-            "global": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-            "histories": [asdict(history) for history in self.histories],
-        }
-        with suppress(OSError), atomic(self.path) as temporary:
-            torch.save(state, temporary)
-        self.last = time.monotonic()
 
     def remove(self) -> None:
         """The training is done."""
