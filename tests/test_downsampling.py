@@ -329,8 +329,13 @@ def test_clear_errors():
     with pytest.raises(ValueError, match="'2' is a Conv1d"):
         strided_convs(flat, ["0"], x)
     surrogate = BilinearSurrogate(model)
-    for options in ({"images": x[0]}, {"images": x, "epochs": 0}, {"images": x[:0]}):
-        with pytest.raises(ValueError, match="expected images"):
+    for options, message in (
+        ({"images": x[0]}, "expected images"),
+        ({"images": x[:0]}, "expected images"),
+        ({"images": x, "epochs": 0}, "at least one epoch, not 0"),
+        ({"images": x, "batch_size": 0}, "at least one image, not batch_size=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
             surrogate.fit(**options)
     with pytest.raises(ValueError, match="not finite"):
         surrogate.fit(x / 0)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from saliency_lib.downsampling.remedies import touched
 from saliency_lib.hooks import device_of, hooked
+from saliency_lib.inference import check
 from saliency_lib.recipe import device_settings
 from saliency_lib.runtime.seeds import derive, seeded
 
@@ -101,18 +102,13 @@ class BilinearSurrogate(nn.Module):
         normalised, without labels. Can be called again to go on. Gives the surrogate itself. In the precision in which
         networks are trained on its device (:func:`saliency_lib.recipe.device_settings`).
         """
-        if images.ndim != 4 or not len(images) or epochs < 1 or batch_size < 1:
-            raise ValueError(
-                f"expected images (n, c, h, w), epochs and a batch_size of at least 1, not {tuple(images.shape)}, "
-                f"{epochs} and {batch_size}"
-            )
-        if not torch.isfinite(images).all():
-            raise ValueError("the images hold values that are not finite; look at how they were normalised")
+        if epochs < 1:
+            raise ValueError(f"a surrogate is taught for at least one epoch, not {epochs}")
+        check(self.eval(), images, batch_size=batch_size)
         paths = self.paths
         weights = [p for path in paths.values() for conv in (path.before, path.after) for p in conv.parameters()]
         optimizer, device = torch.optim.Adam(weights, lr=lr), device_of(self, images).type
         half = device in ("cpu", "cuda") and device_settings(device)["bfloat16"]
-        self.eval()
         try:
             for path in paths.values():
                 path.teaching = True
