@@ -232,10 +232,9 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
 
     Unbounded where the interval of one of them is, or reaches zero.
     """
-    if not (min(above.low, below.low) > 0 and np.isfinite([*above, *below]).all()):
-        value = above.value / below.value if below.value else float("nan")
+    value = above.value / below.value if below.value else math.nan
+    if not (min(above.low, below.low) > 0 and above.bounded and below.bounded):
         return Estimate(value, -math.inf, math.inf)
-    value = above.value / below.value
     errors = [(e.high - e.low) / 2 / e.value for e in (above, below)]
     half = np.hypot(errors[0], errors[1])
     return Estimate(value, value * np.exp(-half), value * np.exp(half), min(above.df, below.df), min(above.n, below.n))
