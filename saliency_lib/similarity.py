@@ -178,9 +178,7 @@ def compare(
         raise ValueError(f"unknown measure {unknown[0]!r}; some of {sorted(MEASURES)}, as a list")
     first, second = (m if isinstance(m, Prepared) else Prepared(m) for m in (a, b))
     _same_shape(first.maps, second.maps)
-    if not (torch.isfinite(first.maps).all() and torch.isfinite(second.maps).all()):
-        raise ValueError("the maps hold values that are not finite, which are like nothing; look at the method")
-    flat = [m.maps.cpu().flatten(1) for m in (first, second)]
+    flat = [finite(m.maps).cpu().flatten(1) for m in (first, second)]
     varied = torch.stack([m.amax(1) > m.amin(1) for m in flat]).all(0)
     found = {name: MEASURES[name].alike(first.by(name), second.by(name)) for name in measures}
     return {name: torch.where(varied, values.cpu().nan_to_num(0), 0).numpy() for name, values in found.items()}

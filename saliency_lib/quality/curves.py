@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from saliency_lib.channels import finite
 from saliency_lib.hooks import device_of
 from saliency_lib.inference import check, fitting, gives_logits, logits
 
@@ -60,8 +61,7 @@ def _check(
             f"images {tuple(images.shape)} need maps (..., {n}, 1, {height}, {width}), not {tuple(maps.shape)}; "
             "saliency_lib.channels makes one channel of several, attribution.layers.upsampled resizes"
         )
-    if not torch.isfinite(maps).all():
-        raise ValueError("the maps hold values that are not finite, so their pixels have no order")
+    finite(maps)  # or their pixels have no order
     if not 1 <= n_steps <= height * width:
         raise ValueError(f"{height * width} pixels take 1 to {height * width} steps, not n_steps={n_steps}")
 
