@@ -86,14 +86,14 @@ def _ssim(a: _Windows, b: _Windows, data_range: float = 2.0) -> Tensor:
     return (above / ((a.mean**2 + b.mean**2 + c1) * (a.variance + b.variance + c2))).flatten(1).mean(1)
 
 
-def ssim_of_pairs(members: Tensor, step: int = 0, win_size: int = 5) -> Tensor:
+def ssim_of_pairs(members: Tensor, step: int = 0) -> Tensor:
     """Mean over images of :func:`ssim` of every two members' maps (members, images, c, h, w): (members, members).
 
     With ``step``, each map is compared with that of the image ``step`` further on.
     """
     scaled = [unit(maps.detach().double()) for maps in members]
-    windows = [_Windows(maps, win_size) for maps in scaled]
-    moved = [_Windows(maps.roll(-step, 0), win_size) for maps in scaled] if step else windows
+    windows = [_Windows(maps) for maps in scaled]
+    moved = [_Windows(maps.roll(-step, 0)) for maps in scaled] if step else windows
     matrix = torch.ones(len(members), len(members), dtype=torch.float64)
     for i in range(len(members)):
         for j in range(i):

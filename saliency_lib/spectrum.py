@@ -83,10 +83,10 @@ def ratio(
     return float(common / noise) if counts.size else math.nan
 
 
-def gain(power: np.ndarray, members: Sequence[int] | None = None) -> np.ndarray:
+def gain(power: np.ndarray) -> np.ndarray:
     """Wiener's gain S / (S + N) by ring, (rings,) in [0, 1]: times it, one map comes nearest to the common part
     (Wiener 1949). 0 where nothing is shared."""
-    common, noise = np.maximum(shared(power, members), 0), np.maximum(own(power, members), 0)
+    common, noise = np.maximum(shared(power), 0), np.maximum(own(power), 0)
     return np.divide(common, common + noise, out=np.zeros_like(common), where=common > 0)
 
 
