@@ -232,9 +232,8 @@ def at_hand(spec: EnsembleSpec) -> EnsembleSpec:
 
 def outcome(ensemble: Ensemble) -> dict[str, Estimate]:
     """``accuracy``, ``training accuracy`` and ``training loss`` after the last epoch, means over members."""
-    histories = [record["history"] for record in ensemble.records]
     return {
         "accuracy": student(ensemble.accuracies),
-        "training accuracy": student([history["train_accuracy"][-1] for history in histories]),
-        "training loss": student([history["loss"][-1] for history in histories]),
+        "training accuracy": student(ensemble.training_accuracies),
+        "training loss": student([record["history"]["loss"][-1] for record in ensemble.records]),
     }
