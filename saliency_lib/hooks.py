@@ -3,7 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,14 +28,11 @@ def known(model: nn.Module) -> dict:
 def hooked(modules: Iterable[nn.Module], hook: Callable, before: bool = False):
     """``hook(module, inputs, output)`` after, or ``hook(module, inputs)`` before, each forward pass of the modules,
     inside the block only."""
-    handles = []
-    try:
+    with ExitStack() as handles:
         for module in modules:
-            handles.append((module.register_forward_pre_hook if before else module.register_forward_hook)(hook))
+            register = module.register_forward_pre_hook if before else module.register_forward_hook
+            handles.enter_context(register(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
