@@ -1,12 +1,12 @@
 """Layers by name, and the names ``top`` and ``mid``; maps of a layer, enlarged to the images."""
 
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from saliency_lib.attribution.grids import POINTWISE, SPATIAL, Grid, first_of, grid_of, with_first
 from saliency_lib.attribution.stages import stages as stages
@@ -43,21 +43,20 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
     Raises ValueError in a pass that calls the layer not at all or repeatedly, or where it gives no maps, (n, c, h, w),
     (n, h, w, c) or tokens (n, t, c). Without a layer there is nothing to raise for.
     """
-    calls, images, grids, spatial = [], [], [], {}  # the last by address, with a reference that keeps nothing alive
+    calls, images, grids, spatial = [], [], [], WeakIdKeyDictionary()  # the last keeps no tensor alive
 
     def begin(_model, inputs) -> None:
         images[:] = inputs[:1]
 
     def mark(module, inputs, out) -> None:
-        if isinstance(module, SPATIAL) or (inputs and _alive(spatial, inputs[0])):
-            tensor = first_of(out)  # pooling may give indices too
-            spatial[id(tensor)] = weakref.ref(tensor)
+        if isinstance(module, SPATIAL) or (inputs and inputs[0] in spatial):
+            spatial[first_of(out)] = True  # pooling may give indices too
 
     def note(module, _inputs, out) -> None:
         calls.append(1)
         value = first_of(out)
         grid = grid_of(value, images[0], module) if isinstance(value, Tensor) else None
-        if _alive(spatial, value):
+        if value in spatial:
             grid = Grid("maps", (value.shape[2], value.shape[3]))
         if grid is None:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(out).__name__
@@ -86,11 +85,6 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
         hooked([model], look),
     ):
         yield grids
-
-
-def _alive(known: dict[int, weakref.ref], tensor: Any) -> bool:
-    """Whether a tensor is one of those known by address."""
-    return (found := known.get(id(tensor))) is not None and found() is tensor
 
 
 @contextmanager
