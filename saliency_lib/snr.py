@@ -165,13 +165,9 @@ class Measurement(Replicates[Powers]):
         """The same less what noise adds to it, as :func:`debiased_number` has it of a published one."""
         return self.estimate(paper_power).map(rooted)
 
-    def power_ratio(self) -> Estimate:
-        """Mean over images of the unclipped squared SNR, ||mu||^2 / ||sigma||^2, with its interval over members."""
-        return self.estimate(power_mean)
-
     def debiased(self) -> Estimate:
         """:func:`debiased_mean` with its interval over members; clipped at zero only after the jackknife."""
-        return self.power_ratio().map(rooted)
+        return self.estimate(power_mean).map(rooted)
 
     @property
     def clipped(self) -> float:
