@@ -14,11 +14,11 @@ from saliency_lib.downsampling import (
     BilinearSurrogate,
     Segmenter,
     blocks_before_strides,
-    mean_of_rolls,
     smooth_backward,
     smooth_forward,
     strided_convs,
 )
+from saliency_lib.downsampling.remedies import mean_of_rolls
 from saliency_lib.runtime.seeds import seeded
 
 HOOKS = pytest.mark.parametrize("smooth", [smooth_backward, smooth_forward])
