@@ -241,15 +241,6 @@ def test_a_claim_that_cannot_be_tested_says_why():
         claims.not_testable("W99", "")
 
 
-def test_the_table_shows_every_quantity():
-    yes = Quantity("one", Estimate(1, 0.9, 1.1, n=7), low=0)
-    also = Quantity("two", Estimate(1, 0.9, 1.1), low=0, reading=SECOND)
-    table = claims.table(judged("W01", [yes, also]), claims.not_testable("W14", "no"))
-    assert len(table) == 3 and list(table["measured"]) == ["one", "two (second reading)", ""]
-    assert list(table["value"]) == ["1 [0.9, 1.1] over 7 networks", "1 [0.9, 1.1] over networks", ""]
-    assert list(table["so it"]) == ["agrees", "agrees", ""]
-
-
 def test_published_tables_are_read_by_name():
     table = claims.published("woerl2023_text_snr").set_index("setting")
     assert table.snr["instance_norm"] == 0.702

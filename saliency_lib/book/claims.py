@@ -154,28 +154,6 @@ def interval(quantity: dict) -> str:
     return f"{number(quantity['value'])} [{number(quantity['low'])}, {number(quantity['high'])}]"
 
 
-def over(quantity: dict) -> str:
-    """What a quantity's interval is over: ``16 networks``."""
-    return f"{quantity['n']} {quantity['unit']}" if quantity.get("n") else quantity["unit"]
-
-
-def table(*judged: dict) -> pd.DataFrame:
-    """Verdicts with their quantities, one line per quantity, to be shown in a notebook."""
-    lines = []
-    for verdict in judged:
-        claim = f"{verdict['claim']}: {all_claims()[verdict['claim']]['claim']}"
-        known = {"claim": claim, "verdict": verdict["verdict"]}
-        for q in verdict["quantities"] or [None]:
-            measured = {} if q is None else {
-                "measured": f"{q['name']} ({q['reading']} reading)" if q["reading"] == SECOND else q["name"],
-                "value": f"{interval(q)} over {over(q)}",
-                "agrees if": q["holds"],
-                "so it": q["verdict"],
-            }  # fmt: skip
-            lines.append(known | measured)
-    return pd.DataFrame(lines).fillna("").set_index(["claim", "verdict"])
-
-
 def verdicts(folder: Path) -> dict[str, dict]:
     """Verdicts in the figures' JSON of one profile, in the order of claims.csv; each has the id of its ``figure``."""
     found = {}

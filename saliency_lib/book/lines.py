@@ -62,9 +62,10 @@ def _measured(quantity: dict, *, signed: bool) -> str:
     """A quantity with its interval and range, after the sign of its verdict if it is one of several."""
     value, interval = claims.interval(quantity).split(" ", 1)
     name = plain(quantity["name"]) + f" ({SECOND} reading)" * (quantity["reading"] == SECOND)
+    units = f"{quantity['n']} {quantity['unit']}" if quantity.get("n") else quantity["unit"]
     needed = int(float(number(quantity.get("needed", 0))))
     settled = f"; some {needed:,} would settle it" if needed else ""
-    text = f"{name}: **{value}** {interval} over {claims.over(quantity)}; agrees if {quantity['holds']}{settled}"
+    text = f"{name}: **{value}** {interval} over {units}; agrees if {quantity['holds']}{settled}"
     return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
 
 
