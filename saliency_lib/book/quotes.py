@@ -25,13 +25,10 @@ KEYS = re.compile(r"<!-- quotes\n(.*?)-->", re.S)
 # What publish makes as a whole, from the same numbers.
 MADE = re.compile(r"<!-- (?!end of |quotes)([^>\n]+) -->.*?<!-- end of \1 -->", re.S)
 FORMS: dict[str, Callable[[float], float]] = {
-    "": lambda x: x,
     "minus ": lambda x: -x,
     "percent of ": lambda x: 100 * x,
-    "minus percent of ": lambda x: -100 * x,
-    "percent above one of ": lambda x: 100 * (x - 1),
-    "percent below one of ": lambda x: 100 * (1 - x),
     "one over ": lambda x: 1 / x,
+    "": lambda x: x,
 }
 
 
@@ -49,7 +46,7 @@ def estimates(figure: str) -> dict[str, dict]:
 
 def found(key: str) -> list[float]:
     """Value and ends of what a line of the comment names."""
-    form = next(form for form in sorted(FORMS, key=len, reverse=True) if key.startswith(form))
+    form = next(form for form in FORMS if key.startswith(form))
     figure, _, name = key.removeprefix(form).partition(": ")
     known = estimates(figure)
     if name not in known:
