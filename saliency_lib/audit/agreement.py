@@ -59,14 +59,13 @@ class Agreement:
     signed: bool  # whether members agree in the sign, or else in the side of the map's own mean
 
 
-def votes_needed(members: int, level: float = 0.05) -> tuple[int, float]:
-    """Members that must agree in sign, the fewest that tossed signs reach with probability ``level`` at most, and that
+def votes_needed(members: int) -> tuple[int, float]:
+    """Members that must agree in sign, the fewest that tossed signs reach with probability 0.05 at most, and that
     probability; all of them where even that is likelier, as for fewer than six. ValueError for fewer than two."""
-    for votes in range(members // 2 + 1, members + 1):
-        chance = min(1.0, 2 * float(stats.binom.sf(votes - 1, members, 0.5)))
-        if members > 1 and (chance <= level or votes == members):
-            return votes, chance
-    raise ValueError(f"agreement takes two members at least, not {members}")
+    if members < 2:
+        raise ValueError(f"agreement takes two members at least, not {members}")
+    votes = min(int(stats.binom.isf(0.025, members, 0.5)) + 1, members)
+    return votes, 2 * float(stats.binom.sf(votes - 1, members, 0.5))
 
 
 def agreement(maps: Tensor, signed: bool = True) -> Agreement:
