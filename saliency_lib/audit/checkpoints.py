@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,9 @@ def content(path: Path) -> Any:
 
 def _reason(path: Path) -> str:
     """Why a file cannot be read: it names a class, or it is broken."""
-    try:
-        if path.suffix == ".safetensors":
-            raise ValueError("a safetensors file holds weights alone")
-        with torch.serialization.safe_globals(HARMLESS):
-            refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # it is no archive of PyTorch's
-        refused = []
+    refused: list[str] = []
+    with suppress(Exception), torch.serialization.safe_globals(HARMLESS):  # it may be no archive of PyTorch's
+        refused = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     if refused:
         return f"holds objects of {', '.join(sorted(refused)[:3])}, whose code would have to be run"
     return "cannot be read as weights or is broken"
@@ -143,7 +140,7 @@ def other_classes(state: dict[str, Tensor], model: nn.Module) -> int | None:
 
 
 def differing(content: Any, model: nn.Module) -> str:
-    """What speaks against a checkpoint none of whose weights has all names of the network."""
+    """What speaks against a checkpoint: none of its weights has all names of the network, or shapes are others."""
     states = dict(_states(content))
     if not states:
         return "it holds no state dict; save model.state_dict()"
