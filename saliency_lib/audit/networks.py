@@ -42,12 +42,10 @@ def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
         if classes := other_classes(state, model):
             model = build(classes)
             state = weights_for(held, model)[0].state
-    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    if names := [name for name in own if own[name] != tuple(state[name].shape)]:
-        example = f"{names[0]} is {tuple(state[names[0]].shape)} in place of {own[names[0]]}"
-        raise ValueError(f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}")
-    kinds = {name: t.is_floating_point() for name, t in model.state_dict().items()}
-    if names := [name for name, floating in kinds.items() if floating and not state[name].is_floating_point()]:
+    own = model.state_dict()
+    if any(state[name].shape != tensor.shape for name, tensor in own.items()):
+        raise ValueError(differing(state, model))
+    if names := [n for n, tensor in own.items() if tensor.is_floating_point() and not state[n].is_floating_point()]:
         raise ValueError(f"{names[0]} is {state[names[0]].dtype}, as of a quantised network; save it in floating point")
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
