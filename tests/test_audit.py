@@ -791,7 +791,7 @@ def test_words_on_what_to_do_next():
 def test_words_on_classes():
     assert sentences.counted([3, 3, 1]) == "class 3 (2), class 1 (1)"
     assert sentences.counted([1, 0, 1], ("cat", "dog")) == "dog (2), cat (1)"
-    assert sentences.counted(range(7), most=2) == "class 0 (1), class 1 (1), and 5 more"
+    assert sentences.counted(range(7)).endswith("class 4 (1), and 2 more")
 
 
 def test_words_on_random_weights():

@@ -14,9 +14,9 @@ from saliency_lib.audit.pictures import Pictures
 from saliency_lib.estimates import Estimate
 
 
-def within(estimate: Estimate, low: float = -1.0, high: float = 1.0) -> Estimate:
-    """The estimate with its interval cut off at what its value can be."""
-    return estimate.map(lambda value: min(max(value, low), high)) if estimate.bounded else estimate
+def within(likeness: Estimate) -> Estimate:
+    """A correlation with its interval cut off at -1 and 1; unbounded stays so."""
+    return likeness.map(lambda value: min(max(value, -1.0), 1.0))
 
 
 def ranked(estimates: dict[str, Estimate]) -> list[tuple[str, str]]:
@@ -109,11 +109,11 @@ def of_pictures(pictures: Pictures, networks: Sequence[nn.Module], targets: Tens
         yield f"Accuracy on them, by folder in alphabetical order: {min(right):.2f} to {max(right):.2f}."
 
 
-def counted(targets: Iterable[int], names: Sequence[str] = (), most: int = 5) -> str:
-    """Classes, by name where they have one, and how many pictures each is explained on, the frequent ones first."""
+def counted(targets: Iterable[int], names: Sequence[str] = ()) -> str:
+    """Classes, by name where they have one, and how many pictures each is explained on, the five most frequent ones."""
     counts = Counter(targets).most_common()
-    said = [f"{names[k] if names else f'class {k}'} ({n})" for k, n in counts[:most]]
-    return ", ".join(said) + (f", and {len(counts) - most} more" if len(counts) > most else "")
+    said = [f"{names[k] if names else f'class {k}'} ({n})" for k, n in counts[:5]]
+    return ", ".join(said) + (f", and {len(counts) - 5} more" if len(counts) > 5 else "")
 
 
 def of_next(

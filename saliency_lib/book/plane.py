@@ -17,17 +17,17 @@ from saliency_lib.noisegrad import perturbed
 from saliency_lib.runtime.seeds import seeded
 
 
-def moons(seed: int, n: int = 300) -> tuple[Tensor, Tensor]:
-    """Standardised points of two noisy half circles, (n, 2, 1, 1), and the class of each, (n,)."""
-    points, sides = make_moons(n, noise=0.25, random_state=seed)
+def moons(seed: int) -> tuple[Tensor, Tensor]:
+    """300 standardised points of two noisy half circles, (300, 2, 1, 1), and the class of each, (300,)."""
+    points, sides = make_moons(300, noise=0.25, random_state=seed)
     points = torch.tensor(points, dtype=torch.float32)
     return as_pictures((points - points.mean(0)) / points.std(0)), torch.tensor(sides)
 
 
-def perceptron(points: Tensor, sides: Tensor, seed: int, width: int = 24) -> nn.Module:
-    """A perceptron of three layers with ReLUs, trained on the points by 250 steps of Adam."""
+def perceptron(points: Tensor, sides: Tensor, seed: int) -> nn.Module:
+    """A perceptron of three layers, 24 wide, with ReLUs, trained on the points by 250 steps of Adam."""
     with seeded(seed):
-        layers = nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
+        layers = nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2)
         network = nn.Sequential(nn.Flatten(), *layers)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(250):
@@ -54,11 +54,11 @@ def margin(network: nn.Module, places: Tensor) -> Tensor:
     return network(places) @ torch.tensor([-1.0, 1.0])
 
 
-def passed(network: nn.Module, places: Tensor, sigma: float, seed: int, n: int = 25) -> Tensor:
-    """Places that change sides in at least one of n draws of noise on the weights, (places,) bool."""
+def passed(network: nn.Module, places: Tensor, sigma: float, seed: int) -> Tensor:
+    """Places that change sides in at least one of 25 draws of noise on the weights, (places,) bool."""
     weights = torch.Generator().manual_seed(seed)
     own, changed = margin(network, places) > 0, torch.zeros(len(places), dtype=torch.bool)
-    for _ in range(n):
+    for _ in range(25):
         with perturbed(network, sigma, weights):
             changed |= (margin(network, places) > 0) != own
     return changed

@@ -114,11 +114,11 @@ class Run:
         for line in map(lines.said, verdicts):
             display({"text/plain": line, "text/html": f'<p class="verdict">{html.escape(line)}</p>'}, raw=True)
 
-    def save_animation(self, figures: list[plt.Figure], name: str, *, seconds: float = 0.5, dpi: int = 90) -> None:
+    def save_animation(self, figures: list[plt.Figure], name: str, *, seconds: float = 0.5) -> None:
         """Write the figures as frames of a looped ``<name>.gif``, show it, and close them."""
         frames = []
         for figure in figures:
-            figure.set_dpi(dpi)
+            figure.set_dpi(90)
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
             frames.append(PIL.Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

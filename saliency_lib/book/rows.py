@@ -17,9 +17,9 @@ COLUMNS = ("SNR (Eq. 5)", "corrected", "root mean square", "null", "level", "eve
            "without sampling")  # fmt: skip
 
 
-def with_noise(ratio: Estimate, n: int = PAPERS) -> Estimate:
-    """What Eq. 5 gives over ``n`` networks for a corrected SNR: the inverse of :func:`snr.debiased_number`."""
-    return ratio.map(lambda value: (value**2 + 1 / n) ** 0.5)
+def with_noise(ratio: Estimate) -> Estimate:
+    """What Eq. 5 gives over the paper's 30 networks for a corrected SNR: the inverse of :func:`snr.debiased_number`."""
+    return ratio.map(lambda value: (value**2 + 1 / PAPERS) ** 0.5)
 
 
 def summary(m: Controlled) -> dict[str, Estimate | bool]:
