@@ -96,11 +96,9 @@ def setup(_: argparse.Namespace) -> int:
 
 def test(*words: str) -> int:
     """Run the tests, a process of one thread on each core."""
-    options = ["-n", str(cores()), "-m", "not slow and not browser"]
-    if "--all" in words:
-        options[-2:] = ["-m", ""]
-    rest = [word for word in words if word != "--all"]
-    return python("pytest", *options, *rest, OMP_NUM_THREADS="1", SALIENCY_ALL_TESTS="1" if "--all" in words else "")
+    every, rest = "--all" in words, [word for word in words if word != "--all"]
+    which = ("-n", str(cores()), "-m", "" if every else "not slow and not browser")
+    return python("pytest", *which, *rest, OMP_NUM_THREADS="1", SALIENCY_ALL_TESTS="1" if every else "")
 
 
 def bench(*words: str) -> int:
