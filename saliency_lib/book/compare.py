@@ -99,10 +99,8 @@ def compare(folders: Iterable[tuple[Path, Path]]) -> Comparison:
     pairs, lines = {}, []
     for committed, regenerated in folders:
         new = sorted(regenerated.glob("*.json"))
-        books, names = (
-            {path.name[:2] for path in new},
-            {path.name for path in new} | {f"{name}.json" for name in OF_ROWS},
-        )
+        books = {path.name[:2] for path in new}
+        names = {path.name for path in new} | {f"{name}.json" for name in OF_ROWS}
         old = sorted(path for path in committed.glob("*.json") if path.name[:2] in books)
         lines += [f"{path.stem}: it is gone" for path in old if path.name not in names]
         for path in new:

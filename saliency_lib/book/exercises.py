@@ -118,8 +118,7 @@ def function(answer, right: Callable, inputs: Sequence[tuple], slips: Mapping[st
     for hint, slip in slips.items():
         if like(slip):
             return hint
-    shapes = {tuple(torch.as_tensor(right(*each)).shape): tuple(a.shape) for each, a in zip(inputs, given)}
-    for wanted, got in shapes.items():
-        if wanted != got:
-            return f"your function gives {got}, and {wanted} is asked for"
+    for each, got in zip(inputs, given):
+        if got.shape != (wanted := torch.as_tensor(right(*each)).shape):
+            return f"your function gives {tuple(got.shape)}, and {tuple(wanted)} is asked for"
     return "your function gives other values"
