@@ -114,9 +114,9 @@ def of_each(part: Callable[[Path], str]) -> str:
     return "\n\n".join(f"### `{folder.name}`\n\n{part(folder)}" for folder in PAPERS_DATA)
 
 
-def overview(folders: Sequence[Path] = PAPERS_DATA, usual: Path = QUICK) -> str:
-    """What was run on the papers' data: parameters that are not those of ``usual``, where, how long; what was not."""
-    own, rows = runs(usual), []
+def overview(folders: Sequence[Path] = PAPERS_DATA) -> str:
+    """What was run on the papers' data: parameters that are not those of ``quick``, where, how long; what was not."""
+    own, rows = runs(QUICK), []
     for folder, name, run in ((at, name, run) for at in folders for name, run in runs(at).items()):
         changed = _changed(run["parameters"], own[name]["parameters"] if name in own else {})
         data = {read.rpartition(" ")[0]: facts["source"] for read, facts in run["data"].items()}
@@ -189,11 +189,11 @@ def stale() -> list[Path]:
     return [path for path in PAGES if current(path) != path.read_text(encoding="utf-8")]
 
 
-def publish(figures: Path = PROJECT / "figures") -> list[Path]:
+def publish() -> list[Path]:
     """Bring pages and notebooks up to date with the committed figures; gives those that it wrote."""
     from saliency_lib.book import arms  # here, since pages alone need no pictures
 
-    written = [] if arms.fresh(figures) else [arms.draw(figures)]
+    written = [] if arms.fresh(quotes.FIGURES) else [arms.draw(quotes.FIGURES)]
     for path in PAGES:  # the last holds paragraphs of the first
         if (text := current(path)) != path.read_text(encoding="utf-8"):
             with atomic(path) as temporary:
