@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
@@ -14,7 +13,7 @@ from saliency_lib.ensembles.files import folder_of_key, sums
 from saliency_lib.runtime.store import CLASSROOM, figures_root, writing
 
 READY = ("02", "03", "05", "07", "09")  # notebooks whose networks are given along
-PICTURE = re.compile(r"\]\(\.\./figures/\w+/([\w.]+)\)")
+PICTURE = re.compile(r"\]\(\.\./figures/quick/([\w.]+)\)")
 README = """# How much of a saliency map is noise?
 
 Install `saliency-companion[notebooks]`, start `jupyter lab` in this folder and open `notebooks/`. {ready} find their
@@ -84,8 +83,7 @@ def student(book: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def _pictures(book: nbformat.NotebookNode, out: Path) -> None:
     """Copy the committed figures that a notebook shows before it has run."""
-    sources: Iterable[str] = (cell.source for cell in book.cells if cell.cell_type == "markdown")
-    for name in PICTURE.findall("\n".join(sources)):
-        (picture,) = (FIGURES / "quick").glob(name)
+    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    for name in PICTURE.findall(text):
         (out / "quick").mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, out / "quick")
+        shutil.copy(FIGURES / "quick" / name, out / "quick")
