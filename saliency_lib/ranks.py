@@ -30,7 +30,7 @@ def redrawn(
                       for found in ([replicates.value], replicates.without))  # fmt: skip
     h = sum(replicates.sizes) / np.array(replicates.sizes)[:, None]
     deviations = (h - 1) * (left_out - full)
-    deviations = (deviations - deviations.mean(0)) / np.sqrt((h - 1) * len(h))
+    deviations = (deviations - (deviations / h).sum(0)) / np.sqrt((h - 1) * len(h))  # 1 / h: a group's share of members
     z = np.random.default_rng(seed).standard_normal((draws, len(h)))
     return dict(zip(names, (full + z @ deviations).T))
 

@@ -216,10 +216,12 @@ def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
 
     An area is the ``share`` of the pixels with the largest absolute values, summed over channels, or less where
     values are equal. Two areas drawn at random overlap by share / (2 - share). ValueError for values that are not
-    finite.
+    finite, and for maps of so few pixels that all would be marked.
     """
     strength = abs_sum(finite(members)).flatten(2)
     rest = math.floor((1 - share) * strength.shape[2] + 1e-6)  # pixels that are not marked; 0.1 of 10 is one
+    if rest < 1:
+        raise ValueError(f"a share of {share:g} of {strength.shape[2]} pixels is all of them; compare larger maps")
     edge = strength.kthvalue(rest, dim=2, keepdim=True).values
     area = (strength > edge).float()
     shared, marked = torch.einsum("inp,jnp->nij", area, area), area.sum(2).T

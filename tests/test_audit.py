@@ -140,6 +140,13 @@ def test_a_factory_of_compiled_networks_is_told_so(tmp_path):
         audit.load(lambda: torch.compile(tiny_net(0)), tmp_path, Problems())
 
 
+def test_checkpoints_may_be_named_from_here_and_from_the_root(tmp_path, monkeypatch):
+    for k, name in enumerate(("a.pt", "b.pt")):
+        torch.save(tiny_net(k).state_dict(), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert list(audit.load(lambda: tiny_net(0), ["a.pt", tmp_path / "b.pt"], Problems())) == ["a.pt", "b.pt"]
+
+
 @pytest.mark.parametrize("ema", ["state_dict_ema", "model_ema"])
 def test_weights_of_training_go_before_their_moving_average_and_it_is_said(ema, tmp_path):
     state, mean = tiny_net(1).state_dict(), tiny_net(2).state_dict()

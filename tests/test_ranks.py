@@ -1,6 +1,7 @@
 """Rank correlations and their intervals."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,16 @@ def test_redrawn_means_of_few_members_have_their_standard_error():
     values = np.random.default_rng(0).standard_normal(4)
     drawn = redrawn(replicates(lambda kept: {"a": values[kept].mean()}, 4), draws=20000)["a"]
     assert drawn.std() == pytest.approx(stats.sem(values), rel=0.03)
+
+
+@pytest.mark.parametrize("members", [11, 12, 16, 19])
+def test_redrawn_numbers_deviate_as_the_jackknife_of_unequal_groups_says(members, monkeypatch):
+    values = np.random.default_rng(members).standard_normal(members) ** 3
+    of_all = replicates(lambda kept: {"a": np.median(values[kept])}, members)
+    monkeypatch.setattr(np.random, "default_rng", lambda _: SimpleNamespace(standard_normal=lambda shape: np.eye(10)))
+    deviations = redrawn(of_all, draws=10)["a"] - of_all.value["a"]  # what each group adds
+    e = of_all.estimate(lambda of: of["a"])
+    assert np.linalg.norm(deviations) == pytest.approx((e.high - e.value) / stats.t.ppf(0.975, 9))
 
 
 def test_the_interval_is_students_with_the_root_mean_square_deviation(monkeypatch):

@@ -130,6 +130,11 @@ def test_areas_overlap_by_what_both_mark():
     torch.testing.assert_close(similarity.overlaps(members)[0], expected)
 
 
+def test_an_area_that_would_be_the_whole_map_is_refused():
+    with pytest.raises(ValueError, match="a share of 0.1 of 1 pixels is all of them"):
+        similarity.overlaps(torch.ones(2, 3, 1, 1, 1))
+
+
 def test_random_areas_overlap_by_a_known_share():
     members = torch.stack([maps(k, 200) for k in range(2)])
     assert similarity.overlaps(members)[:, 0, 1].mean().item() == pytest.approx(1 / 19, rel=0.1)

@@ -57,7 +57,7 @@ def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> l
     """Files of names, globs or folders, sorted; a pattern without any becomes a problem."""
     files: set[Path] = set()
     for pattern in [patterns] if isinstance(patterns, (str, Path)) else patterns:
-        name = os.path.expanduser(pattern)  # which may hold brackets that mean nothing
+        name = os.path.abspath(os.path.expanduser(pattern))  # which may hold brackets that mean nothing
         named = [Path(name)] if os.path.exists(name) else list(map(Path, glob.glob(name, recursive=True)))
         found = [file for path in named for file in (_within(path) if path.is_dir() else [path])]
         if not found:
