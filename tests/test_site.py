@@ -81,6 +81,7 @@ def test_a_page_that_sphinx_warns_of_fails_the_build(tmp_path):
     assert "cannot be shown" in str(caught.value) and str(tmp_path) not in str(caught.value).split("index.md")[0]
 
 
+@pytest.mark.notebook
 def test_the_student_edition_leaves_no_solution_and_nothing_for_teachers(smoke, tmp_path):
     folder, _ = smoke
     site.stage(tmp_path / "source", folder / "build" / "smoke", folder / "smoke", solutions=False)
