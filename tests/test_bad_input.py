@@ -111,7 +111,7 @@ CHECKPOINTS = [
     ("a header of 2^60 bytes", "a.safetensors", lambda folder: struct.pack("<Q", 2**60) + b"{}", "cannot be read"),
     ("code", "a.pt", lambda folder: torch_saved({"w": Code()}), "whose code would have to be run"),
     ("code in a bare pickle", "a.pt", lambda folder: pickle.dumps(Code()), "cannot be read as weights or is broken"),
-    ("code named safetensors", "a.safetensors", lambda folder: torch_saved(Code()), "cannot be read"),
+    ("code named safetensors", "a.safetensors", lambda folder: torch_saved(Code()), "whose code would have to be run"),
     ("a whole module", "a.pt", lambda folder: torch_saved(torch.nn.ReLU()), "objects of torch.nn.*ReLU, whose code"),
 ]
 

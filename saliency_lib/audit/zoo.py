@@ -4,7 +4,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ class Builder:
     std: Sequence[float] | None = None
     source: str = ""
     weights: Path | None = None
-    read: Callable[[Path], Any] = content
+    read: Callable[[Path], Any] = field(default_factory=lambda: content)  # a function as default would be documented twice
 
     def __call__(self, classes: int | None = None) -> nn.Module:
         """A network with fresh weights, of so many classes where it can be asked for them."""
