@@ -52,7 +52,7 @@ class Builder:
     std: Sequence[float] | None = None
     source: str = ""
     weights: Path | None = None
-    read: Callable[[Path], Any] = field(default_factory=lambda: content)  # a function as default would be documented twice
+    read: Callable[[Path], Any] = field(default_factory=lambda: content)  # a plain default is documented twice
 
     def __call__(self, classes: int | None = None) -> nn.Module:
         """A network with fresh weights, of so many classes where it can be asked for them."""
