@@ -16,5 +16,7 @@ def abs_sum(maps: Tensor) -> Tensor:
 def finite(maps: Tensor) -> Tensor:
     """The maps themselves; ValueError for values that are not finite."""
     if not maps.isfinite().all():
-        raise ValueError("the maps hold values that are not finite")
+        raise ValueError(
+            "the maps hold values that are not finite, which have no order and are like nothing; look at the method"
+        )
     return maps

@@ -23,7 +23,7 @@ from saliency_lib import __main__ as cli
 from saliency_lib import audit, similarity, snr
 from saliency_lib.audit import Problems, sentences, structure
 from saliency_lib.audit.agreement import SHIFTS
-from saliency_lib.book import profiles, script
+from saliency_lib.book import profiles, report, script
 from saliency_lib.controls import SHIFT, shift
 from saliency_lib.estimates import Estimate
 from saliency_lib.quality import checkerboard_power
@@ -106,7 +106,7 @@ def test_checkpoints_are_read_in_all_usual_forms(tmp_path):
         assert all(torch.equal(tensor, state[name]) for name, tensor in loaded.state_dict().items())
 
 
-@pytest.mark.parametrize("prefix", ["model._orig_mod.", "module.", "net.", "backbone.", "a.b.c."])
+@pytest.mark.parametrize("prefix", ["model._orig_mod.", "_orig_mod.module.", "net.", "backbone.", "a.b.c."])
 def test_weights_are_found_under_any_prefix_and_what_is_left_over_is_named(prefix, tmp_path):
     state = tiny_net(1, norm="batch").state_dict()
     kept = {prefix + name: tensor for name, tensor in state.items() if "num_batches" not in name}
@@ -949,3 +949,9 @@ def test_as_many_networks_as_are_needed_are_enough():
 def test_a_checkerboard_is_told_where_all_of_the_interval_is_above_noise():
     for low, told in ((0.99, False), (1.01, True)):
         assert ("a checkerboard" in next(sentences.of_checkerboard({"conv": Estimate(1.5, low, 2)}, ""))) == told
+
+
+def test_an_option_without_effect_on_ones_own_networks_is_none(capsys):
+    with pytest.raises(SystemExit):
+        report.run(["--executor", "serial"], print)
+    assert "unrecognized arguments: --executor serial" in capsys.readouterr().err

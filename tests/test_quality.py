@@ -336,6 +336,8 @@ def test_sensitivities_are_those_of_each_size_and_method():
         assert found.shape == (2, 2, len(x))
         alone = max_sensitivity(methods[0], net, x, y, radius=0.3, n_samples=2, seed=1, redraw=redraw)
         assert torch.equal(found[1, 0], alone)
+        plain = max_sensitivity("gradient_x_input", net, x, y, radius=0.3, n_samples=2, seed=1)
+        assert torch.equal(found[1, 1], plain), "what draws nothing is the same either way"
 
 
 def test_a_box_reaches_from_the_first_to_the_last_pixel():

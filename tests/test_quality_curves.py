@@ -195,7 +195,7 @@ WRONG = [
     ({"maps": M[..., :8, :8]}, r"not \(2, 1, 8, 8\); .* attribution.layers.upsampled resizes"),
     ({"maps": M[:1]}, r"need maps \(..., 2, 1, 16, 16\)"),
     ({"maps": M[:, 0]}, r"not \(2, 16, 16\)"),
-    ({"maps": M / 0}, "not finite"),
+    ({"maps": M / 0}, "not finite, which have no order and are like nothing; look at the method"),
     ({"n_steps": 0}, "256 pixels take 1 to 256 steps, not n_steps=0"),
     ({"n_steps": 257}, "not n_steps=257"),
     ({"batch_size": 0}, "batch_size=0"),

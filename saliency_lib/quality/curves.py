@@ -61,7 +61,7 @@ def _check(
             f"images {tuple(images.shape)} need maps (..., {n}, 1, {height}, {width}), not {tuple(maps.shape)}; "
             "saliency_lib.channels makes one channel of several, attribution.layers.upsampled resizes"
         )
-    finite(maps)  # or their pixels have no order
+    finite(maps)
     if not 1 <= n_steps <= height * width:
         raise ValueError(f"{height * width} pixels take 1 to {height * width} steps, not n_steps={n_steps}")
 
