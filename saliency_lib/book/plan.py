@@ -103,7 +103,7 @@ def paper_cpu() -> Iterator[Step]:
         yield Step("03", "cifar10-resnet18", f"{arm}, 20,000 images", fields, THREE_OF_1000, SNAPSHOTS)
     imagenette = profiles.ensembles("imagenette-cpu")["main"]
     for n in (4, 8, 12):
-        yield Step("03", "imagenette-resnet18", "30 epochs, flips and crops", imagenette | {"n_members": n})
+        yield Step("03", "imagenette-resnet18", "16 epochs, flips and crops", imagenette | {"n_members": n})
 
 
 PLANS = {"paper": paper, "paper-cpu": paper_cpu}

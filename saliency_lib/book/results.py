@@ -42,7 +42,7 @@ FOUND = {
     "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
     "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
     "{H06: lost} points of accuracy.",
-    "N": "Near period two networks agree {N01: SNR near} times as much as in the dip before. A low-pass changes a "
+    "N": "Near period two a gradient's SNR is {N01: SNR near} times that in the dip before. A low-pass changes a "
     "gradient's faithfulness by {N02: faithfulness}; guided backpropagation has {N03: SNR of guided} times the "
     "gradient's ratio of signal to noise over retraining.",
 }
