@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -184,6 +186,40 @@ def test_several_at_a_time_end_whatever_becomes_of_one(folder, tmp_path, monkeyp
     write(folder, "02_b", "import os; os._exit(1)")
     results = run(tmp_path, jobs=2, kernel=False)
     assert "failed: its process died" in results[1].error and {r.status for r in results} <= {"failed", "executed"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_what_runs_side_by_side_ends_with_what_began_it(folder, tmp_path):
+    here = "import os, pathlib, time\npathlib.Path({!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
+    pids = [tmp_path / f"{name}.pid" for name in ("01_a", "02_b")]
+    for pid in pids:
+        write(folder, pid.stem, here.format(str(pid)))
+    code = (
+        "import pathlib\nfrom saliency_lib.book import pipeline\n"
+        "if __name__ == '__main__':\n"
+        "    values = pipeline.settings('quick', pipeline.select(None), {})\n"
+        f"    pipeline.run(values, pathlib.Path({str(tmp_path / 'build')!r}), jobs=2, kernel=False)\n"
+    )
+    (tmp_path / "begin.py").write_text(code)
+    with subprocess.Popen([sys.executable, str(tmp_path / "begin.py")]) as first:
+        within(120, lambda: all(pid.exists() and pid.read_text() for pid in pids))
+        first.kill()
+    for pid in pids:
+        within(20, lambda pid=pid: not running(int(pid.read_text())))
+
+
+def within(seconds, condition):
+    """Wait for it; fails where it does not come in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def running(pid):
+    """Whether it is at work; who has ended and has nobody to ask for it is not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
 
 
 def test_without_a_kernel_the_same_figures_are_made(folder, quick_kernel, tmp_path):

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ from saliency_lib.book import measured, pace, profiles, script
 from saliency_lib.runtime import code, parallel
 from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.store import PROJECT, SHARED, atomic, figures_root, locked
-from saliency_lib.runtime.workers import Inline, number_of
+from saliency_lib.runtime.workers import Inline, leave_with, number_of
 
 BUILD = PROJECT / "build"
 FIRST = ("02", "01")  # the main figure, and the networks that it shares with most others
@@ -215,7 +215,7 @@ def run(
     os.environ |= settings  # which processes and kernels inherit
     running: dict[Future, str] = {}
     started, began, done, first = time.monotonic(), time.time_ns(), set(results), None
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else Inline() as pool:
+    with _pool(jobs) as pool:
         while waiting or running:
             while waiting and len(running) < jobs and not any(result.error for result in results.values()):
                 name = waiting.pop(0)
@@ -233,6 +233,12 @@ def run(
             if not first and (first := _first_figure(values, began)):
                 announce(f"the first figure: {first}")
     return [results.get(name, Result(name, "not reached")) for name in values]
+
+
+def _pool(jobs: int) -> Executor:
+    if jobs == 1:
+        return Inline()
+    return ProcessPoolExecutor(jobs, get_context("spawn"), initializer=leave_with, initargs=(os.getpid(),))
 
 
 def _outcome(name: str, future: Future) -> Result:

@@ -94,7 +94,7 @@ class Processes(Executor):
         self.device = device
 
     def _pool(self):
-        return get_reusable_executor(self.size(), timeout=None, initializer=_leave_with, initargs=(os.getpid(),))
+        return get_reusable_executor(self.size(), timeout=None, initializer=leave_with, initargs=(os.getpid(),))
 
     def size(self) -> int:
         """As many as there are processes: what has not begun can then simply be left."""
@@ -115,7 +115,9 @@ class Processes(Executor):
         self._pool().shutdown(kill_workers=True)
 
 
-def _leave_with(parent: int) -> None:
+def leave_with(parent: int) -> None:
+    """In a process that works for another: end with it, however that ends, also by a signal that it cannot tell of."""
+
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
