@@ -174,6 +174,8 @@ def measure(
     executor : str
         Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
+    if len(ensemble) < 2:
+        raise ValueError(f"a signal-to-noise ratio needs at least two members, not {len(ensemble)}")
     if len(images) < len(ensemble):
         raise ValueError(f"{len(ensemble)} members need as many different images, not {len(images)}")
     chunk = max(len(ensemble), CHUNK_VALUES // (len(ensemble) * images[0].numel()))

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saliency_lib.channels import finite
 from saliency_lib.estimates import Estimate, Replicates, replicates
 from saliency_lib.snr import measure_maps
 
 
 def inner_products(maps: Tensor) -> Tensor:
     """Inner products of every two members' maps (members, images, ...): (images, members, members) float64, on CPU."""
-    flat = maps.flatten(2).double().cpu()
+    flat = finite(maps).flatten(2).double().cpu()
     return torch.einsum("nip,mip->inm", flat, flat)
 
 

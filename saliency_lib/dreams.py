@@ -203,6 +203,8 @@ def _check(models, targets: Tensor, mean, std, least: int, subset: int | None, o
         raise ValueError(f"models are a list; for one write [{type(models).__name__.lower()}]")
     if not len(models) or not len(targets):
         raise ValueError(f"a dream needs at least one model and one target, not {len(models)} and {len(targets)}")
+    if targets.is_floating_point() or (targets < 0).any():
+        raise ValueError(f"targets are numbers of classes from 0, not {targets.tolist()}")
     if least < 1:
         raise ValueError(f"size, input_size, steps and n_draws are at least 1, not {least}")
     if subset is not None and not 1 <= subset <= len(models):

@@ -51,6 +51,9 @@ class Estimate(_Interval):
             return two_sided(self.value - high, self.value - self.low, self.df)
         return two_sided(low - self.value, self.high - self.value, self.df)
 
+    def _replace(self, **changes: float) -> "Estimate":
+        return Estimate(*super()._replace(**changes), self.df, self.n)
+
     def in_full(self) -> dict[str, float]:
         """Value and bounds by name, and ``df`` and ``n`` where they are known."""
         more = {"df": self.df} if math.isfinite(self.df) else {}
@@ -241,9 +244,9 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
 
 
 def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points or values below zero."""
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points, or one at or below 0."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 2 or not (y > 0).all():
+    if len(x) < 2 or not ((x > 0).all() and (y > 0).all()):
         return float("nan")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 

@@ -102,7 +102,12 @@ def bare(model: nn.Module) -> nn.Module:
     PyTorch's ``weight_norm``, ``spectral_norm`` and ``prune`` do, stay."""
     model = sharing(uncompiled(model)).eval()
     for module in model.modules():
-        for hooks in (module._forward_pre_hooks, module._forward_hooks, module._backward_hooks):
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        ):
             for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
                 del hooks[key]
     return model

@@ -234,7 +234,9 @@ def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int 
 
     Their sigmoid is the softmax probability, which rounds to 0 and 1 where they do not.
     """
-    z, targets = logits(model, images, batch_size).double(), targets.to(images.device)[:, None]
+    check(model, images, targets, batch_size)
+    with gives_logits(model, targets):
+        z, targets = logits(model, images, batch_size).double(), targets.to(images.device)[:, None]
     return z.gather(1, targets)[:, 0] - z.scatter(1, targets, -torch.inf).logsumexp(1)
 
 

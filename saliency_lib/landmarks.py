@@ -27,5 +27,5 @@ def random_maps(law: str, shape: Sequence[int], seed: int) -> Tensor:
 
 def sobel(pictures: Tensor) -> Tensor:
     """Edges of pictures or maps (n, 1, h, w) by Sobel's filter: never negative, same shape, float32, on the CPU."""
-    found = [torch.as_tensor(filters.sobel(picture[0].cpu().numpy())) for picture in pictures]
+    found = [torch.as_tensor(filters.sobel(picture[0].detach().cpu().numpy())) for picture in pictures]
     return torch.stack(found)[:, None].float()

@@ -233,7 +233,7 @@ def least_alike(members: Tensor) -> list[tuple[int, int]]:
 
     Maps that are constant but for rounding, as those of a 1x1 layer, are compared by sign.
     """
-    flat = members.double().flatten(2)
+    flat = finite(members).double().flatten(2)
     centred = flat - flat.mean(2, keepdim=True)
     constant = centred.norm(dim=2) < 1e-5 * flat.norm(dim=2)
     unit_maps = F.normalize(torch.where(constant[:, :, None], flat, centred), dim=2)

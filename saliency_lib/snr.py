@@ -182,8 +182,13 @@ def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
         raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
     parts = [(group, Moments()) for group in groups(n) or [list(range(n))]]
     moments_of = {k: moments for group, moments in parts for k in group}
+    given = 0
     for k, of_member in enumerate(maps):
-        moments_of[k].update(of_member)
+        if k < n:
+            moments_of[k].update(of_member)
+        given = k + 1
+    if given != n:
+        raise ValueError(f"maps of {n} members were announced, and there are {given}")
     total = reduce(Moments.merge, (moments for _, moments in parts), Moments())
     left_out = [part for _, part in parts if part.n < n]
     without = tuple(powers(total.without(part)) for part in left_out)
@@ -214,6 +219,8 @@ def measure(
     executor : str
         Where members' maps are computed, a task each, as in :func:`saliency_lib.runtime.parallel.run`.
     """
+    if not len(images):
+        raise ValueError("there are no images to measure on")
     chunk, parts = max(1, CHUNK_VALUES // images[0].numel()), []
     chunks = torch.arange(len(images)).tensor_split(math.ceil(len(images) / chunk))
     for some in progress(chunks, "measuring SNR"):

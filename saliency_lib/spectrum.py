@@ -17,7 +17,9 @@ from saliency_lib.channels import finite
 def rings(height: int, width: int) -> Tensor:
     """The ring of each component of ``torch.fft.fft2``, (h, w) int64: cycles in the shorter side, 0 for the mean."""
     y, x = (torch.fft.fftfreq(side, dtype=torch.float64) * min(height, width) for side in (height, width))
-    return torch.hypot(y[:, None], x[None]).round().long()
+    found = torch.hypot(y[:, None], x[None]).round().clamp(min=1).long()
+    found[0, 0] = 0
+    return found
 
 
 def cross_power(maps: Tensor) -> np.ndarray:
@@ -43,7 +45,7 @@ def cross_power(maps: Tensor) -> np.ndarray:
     if maps.ndim != 5:
         raise ValueError(f"expected maps (networks, images, c, h, w), not {tuple(maps.shape)}")
     height, width = maps.shape[-2:]
-    waves = torch.fft.fft2(finite(maps).double(), norm="ortho").flatten(-2)
+    waves = torch.fft.fft2(finite(maps.detach()).double(), norm="ortho").flatten(-2)
     where = rings(height, width).flatten()
     found = []
     for ring in range(int(where.max()) + 1):

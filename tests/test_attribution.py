@@ -1,6 +1,7 @@
 """What holds for every method: oracles, hygiene, the same maps whatever the batch, and sentences for bad input."""
 
 import captum.attr
+import numpy as np
 import pytest
 import torch
 from conftest import as_it_comes, batch, tiny_net
@@ -183,8 +184,8 @@ def test_smoothgrad_and_vargrad_are_mean_and_variance_over_noisy_copies():
 
 def test_smooth_wraps_any_method():
     net, (x, y) = tiny_net(), batch()
-    smoothed = attribution.smooth(method("gradient_shap"), n_samples=2)
-    whole = smoothed(net, x, y, seed=3)
+    smoothed = attribution.smooth("gradient_shap", n_samples=2)
+    whole = smoothed(net, x, y, seed=np.int64(3))
     assert whole.shape == x.shape and not torch.equal(whole, smoothed(net, x, y, seed=4))
     seeds = []
 

@@ -381,3 +381,27 @@ def test_cmnist_shows_all_pictures_of_a_class(tmp_path):
     for k in range(10):
         counts = val.images[val.images[:, 0, 31, 31] == 20 * k + 10][:, 1, 31, 31].long().bincount(minlength=121)
         assert sorted(counts[[0, 60, 120]].tolist()) == [333, 333, 334]
+
+
+def test_folders_of_pictures_that_cannot_be_split(tmp_path):
+    make_image(tmp_path / "one" / "cat" / "a.png")
+    with pytest.raises(data.DataError, match="holds one image; two are needed"):
+        data.load(f"folder:{tmp_path / 'one'}", "val")
+    make_image(tmp_path / "half" / "train" / "cat" / "a.png")
+    with pytest.raises(data.DataError, match="has train alone; the other part"):
+        data.load(f"folder:{tmp_path / 'half'}", "train")
+
+
+@pytest.mark.parametrize("sizes", [{"n": 0}, {"n": -1}, {"size": 0}, {"size": -4}])
+def test_sizes_are_one_or_more(sizes):
+    with pytest.raises(ValueError, match="should be one or more"):
+        data.load("digits", "val", **sizes)
+
+
+def test_the_first_so_many_by_a_number_of_numpy():
+    assert len(data.load("digits", "val").take(np.int64(5))) == 5
+
+
+def make_image(path):
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(path)

@@ -19,6 +19,7 @@ from saliency_lib.downsampling import (
     strided_convs,
 )
 from saliency_lib.downsampling.remedies import mean_of_rolls
+from saliency_lib.downsampling.surrogate import BilinearPath
 from saliency_lib.runtime.seeds import seeded
 
 HOOKS = pytest.mark.parametrize("smooth", [smooth_backward, smooth_forward])
@@ -372,6 +373,33 @@ def test_a_segmenter_learns_its_masks_and_leaves_the_network_alone():
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
     again = Segmenter(net, images, seed=1).fit(images, masks, epochs=5)
     torch.testing.assert_close(again(images), segmenter(images))
+    with torch.no_grad():
+        again.fit(images, masks, epochs=1)
+    assert not any(p.requires_grad for p in again.parameters()) and (again(images) != segmenter(images)).any()
+    assert all((p.grad is None) != name.startswith("heads") for name, p in again.named_parameters())
+
+
+def test_a_segmenter_reads_residual_stages_alone():
+    with pytest.raises(ValueError, match="a segmenter reads the stages layer1"):
+        Segmenter(models.build("resnet9", 10).eval(), torch.rand(2, 3, 32, 32))
+
+
+def test_a_network_that_keeps_what_it_saw_has_a_surrogate_and_one_convolution_of_two_names_one_path():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = self.second = nn.Conv2d(4, 4, 3, 2, 1)
+            self.fc = nn.Linear(4, 5)
+
+        def forward(self, x):
+            self.seen = self.second(x)
+            return self.fc(self.seen.mean((2, 3)))
+
+    with seeded(0):
+        model, x = Twice().eval(), torch.rand(2, 4, 8, 8)
+    model(x)
+    made = BilinearSurrogate(model, ["input"], x).network
+    assert made.first is made.second and isinstance(made.first, BilinearPath)
 
 
 def test_losses_are_means_over_images_whatever_the_batch():

@@ -298,3 +298,9 @@ def test_activations_of_one_model_are_gone_when_the_next_takes_its_turn():
 def test_bad_input_gets_a_sentence(change, message):
     with pytest.raises(ValueError, match=message):
         dream(**({"models": [net()], "target": 1} | SHORT | change))
+
+
+@pytest.mark.parametrize("target", [-1, 1.7])
+def test_targets_are_numbers_of_classes(target):
+    with pytest.raises(ValueError, match="targets are numbers of classes from 0"):
+        dream([tiny_net()], target, 16, torch.zeros(3), torch.ones(3), steps=1)

@@ -131,3 +131,12 @@ def test_a_ratio_knows_no_more_than_the_less_certain_of_its_parts():
     few, many = Estimate(3, 2, 4, 3, 4), Estimate(6, 5, 7, 7, 8)
     for e in (estimates.ratio(few, many), estimates.ratio(many, few)):
         assert (e.df, e.n) == (3, 4)
+
+
+def test_no_slope_of_what_has_no_logarithm():
+    assert all(math.isnan(loglog_slope(x, y)) for x, y in (([0, 1, 2], [1, 2, 3]), ([1, 2], [-1, 2]), ([1], [1])))
+
+
+def test_what_is_replaced_in_an_estimate_keeps_the_rest():
+    changed = Estimate(1, 0, 2, 7, 8)._replace(low=0.5)
+    assert (changed.low, changed.df, changed.n) == (0.5, 7, 8)

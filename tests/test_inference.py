@@ -51,3 +51,9 @@ def test_labels_are_one_for_each_image(labels):
     for function in (inference.accuracy, lambda net, *given: inference.best_known([net], *given, 2)):
         with pytest.raises(ValueError, match="one target each"):
             function(tiny_net(), IMAGES, labels)
+
+
+def test_log_odds_of_a_class_that_is_not_there():
+    x, _ = batch()
+    with pytest.raises(ValueError, match="targets run from"):
+        inference.log_odds(tiny_net(), x, torch.full((len(x),), 44))

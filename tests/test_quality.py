@@ -288,13 +288,13 @@ def test_criteria_of_several_methods_are_those_of_each_alone():
     (net, (x, y)), masks = (tiny_net(), batch()), torch.zeros(5, 16, 16, dtype=torch.bool)
     masks[:, 4:9, 6:12] = True
     methods = list(noisegrad.variants("input_gradient", 0.3, n=2).values())
-    found = criteria(net, x, y, masks, methods=methods, n_nudges=2, radius=0.1, n_runs=8, seed=3)
+    found = criteria(net, x, y, masks, methods=methods, n_nudges=2, radius=0.1, n_runs=8, subset_size=99, seed=3)
     assert found.shape == (len(CRITERIA), 4, 5) and found.dtype == torch.float64
     for k, method in enumerate(methods):
         maps = abs_sum(method(net, x, y, seed=3))
         alone = {
             "localisation": relevance_rank_accuracy(maps, masks),
-            "faithfulness": faithfulness_correlation(net, x, y, maps, n_runs=8, seed=3),
+            "faithfulness": faithfulness_correlation(net, x, y, maps, n_runs=8, subset_size=99, seed=3),
             "robustness": max_sensitivity(method, net, x, y, radius=0.1, n_samples=2, seed=3),
             "sparseness": gini(maps),
         }
@@ -379,3 +379,12 @@ def test_every_image_of_a_draw_has_noise_of_its_own():
     images = nn.functional.one_hot(labels).float().view(200, 1, 1, 2)
     drops = input_drop(nn.Flatten().eval(), images, labels, 1e6, n_draws=4)
     assert len(drops.unique()) > 1, "the same noise for all would make all of one class: exactly 1 every time"
+
+
+def test_images_without_a_number_count_for_no_method():
+    good = torch.rand(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bad = good - 0.3
+    for name in ("good", "bad"):
+        values = {"bad": bad.clone(), "good": good.clone()}
+        values[name][3] = torch.nan
+        assert not_beaten(values) == {"good"} and not_beaten(values, sign=-1) == {"bad"}

@@ -6,9 +6,10 @@ import pytest
 import torch
 from conftest import tiny_net
 
-from saliency_lib import attribution, controls, snr
+from saliency_lib import attribution, controls, models, snr
 from saliency_lib.book import rows
 from saliency_lib.estimates import Estimate
+from saliency_lib.runtime.seeds import seeded
 
 
 def test_a_row_without_sampling_and_its_columns():
@@ -61,3 +62,12 @@ def test_noise_that_is_never_negative_scores():
     assert scores["rise"] > scores["gradcam top, ReLU"]
     values = torch.randn(200, 1, 1, 50, 50, 9, generator=torch.Generator().manual_seed(1)).var(-1)
     assert scores["vargrad"] == pytest.approx(snr.measure_maps(values).corrected().value, rel=0.02)
+
+
+def test_gradcam_of_one_pixel_is_no_map():
+    """ResNet18's last stage at 32 pixels: a level and no place, so that nothing may be read from its rounding."""
+    x, y = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    with seeded(0):
+        nets = [models.build("resnet18", 10).eval() for _ in range(3)]
+    measured = controls.of_maps(torch.stack([attribution.gradcam(net, x, y) for net in nets]))
+    assert rows.summary(measured)["no map"] and measured.constant == 1

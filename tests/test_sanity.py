@@ -73,3 +73,8 @@ def test_neighbours_are_the_maps_of_two_images_by_one_network():
     found = sanity.measured(methods, own, [[n] for n in networks], x, y, lambda k, step: 0, ["SSIM"])["m"]["SSIM"]
     for maps, neighbours in zip(own["m"], found.neighbours):
         np.testing.assert_allclose(neighbours, similarity.compare(maps, maps[[2, 0, 1]], ["SSIM"])["SSIM"])
+
+
+def test_all_others_count_also_where_there_are_more_than_networks():
+    values = np.random.default_rng(0).random((3, 5, 4))
+    assert sanity.mean(values).value == pytest.approx(values.mean())

@@ -237,3 +237,9 @@ def test_an_image_whose_maps_are_all_zero_does_not_count():
     for statistic in (snr.plugin_mean, snr.power_mean):
         rest = statistic(snr.powers(stream(maps[:, 1:])))
         assert statistic(snr.powers(stream(maps))) == pytest.approx(rest)
+
+
+def test_as_many_members_as_are_announced():
+    for n in (4, 6):
+        with pytest.raises(ValueError, match=f"5 members were announced, and there are {n}"):
+            snr.measure_maps(iter(torch.zeros(n, 3, 1, 8, 8)), 5)

@@ -97,3 +97,8 @@ def test_rings_count_cycles_in_the_shorter_side():
     for maps in (wave, wave.T):
         power = spectrum.cross_power(maps.expand(2, 1, 1, *maps.shape))
         assert set(np.flatnonzero(power[:, 0, 0] > 1e-9)) == {5}
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (3, 9), (8, 8), (28, 40)])
+def test_the_mean_alone_is_in_ring_zero(shape):
+    assert (spectrum.rings(*shape) == 0).nonzero().tolist() == [[0, 0]]

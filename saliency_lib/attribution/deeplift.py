@@ -174,6 +174,8 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
 
 def _check(maps: Tensor, scores: Tensor, start: Tensor, limit: float) -> None:
     """Raise ValueError unless maps add up to the difference of the target's logits, (n,), but for ``limit``."""
+    if scores.isnan().any():
+        raise ValueError("the model gives logits that are not numbers; look at its weights")
     error = (maps.flatten(1).sum(1) - (scores - start)).abs()
     scale = maps.flatten(1).abs().sum(1) + scores.abs().max()
     if not (error <= limit * scale).all():

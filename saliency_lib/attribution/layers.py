@@ -109,5 +109,7 @@ def explained(model: nn.Module, layer: str | None, x: Tensor) -> Iterator[list[T
 
 
 def upsampled(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps of a layer, (n, c, h', w'), bilinearly resized to the images' (h, w)."""
+    """Maps of a layer, (n, c, h', w'), bilinearly resized to the images' (h, w); of one pixel exactly constant."""
+    if maps.shape[-2:] == (1, 1):
+        return maps.repeat(1, 1, *images.shape[-2:])
     return F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)

@@ -45,7 +45,7 @@ def superpixels(image: Tensor, n_segments: int) -> Tensor:
         stretched = (colours - colours.min()) / max(np.ptp(colours), 1e-12)
         labels = slic(stretched, n_segments=n_segments, start_label=0, channel_axis=0)
         _segments[key] = torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape))
-        while len(_segments) * values[0].size > KEPT:
+        while len(_segments) > 1 and len(_segments) * values[0].size > KEPT:
             _segments.popitem(last=False)
     _segments.move_to_end(key)
     return _segments[key].clone()

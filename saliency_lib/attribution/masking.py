@@ -58,7 +58,7 @@ def rise(model, images, seed, *, n_masks: int = 1000):
     if n_masks < 1:
         raise ValueError(f"RISE needs at least one mask, not n_masks={n_masks}")
     h, w = images.shape[-2:]
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     grids = (torch.rand(n_masks, 1, CELLS, CELLS, generator=generator) < SHOWN).float()
     high, wide = -(-h // CELLS), -(-w // CELLS)  # of a cell, in pixels, rounded up
     tops = torch.randint(high, (n_masks,), generator=generator)

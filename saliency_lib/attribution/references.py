@@ -38,7 +38,7 @@ def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tenso
     """
     if n_samples < 1:
         raise ValueError(f"GradientSHAP needs at least one sample, not {n_samples}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     pool = references_or_noise(references, images, generator)
     ends = pool[torch.randint(len(pool), (n_samples,), generator=generator)]
     alphas = torch.rand(n_samples, generator=generator).view(-1, 1, 1, 1)
@@ -68,4 +68,4 @@ def deeplift_shap(model, images, seed, *, references: Tensor | None = None):
         (m, c, h, w), normalised, all of them used; best from the training data. Default: ten draws of noise with the
         data's mean and standard deviation.
     """
-    return over_references(model, references_or_noise(references, images, torch.Generator().manual_seed(seed)))
+    return over_references(model, references_or_noise(references, images, torch.Generator().manual_seed(int(seed))))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saliency_lib.attribution.gradients import input_gradient
 from saliency_lib.attribution.integrated import integrated_gradients
-from saliency_lib.attribution.method import Function, composition
+from saliency_lib.attribution.method import Function, composition, resolve
 from saliency_lib.inference import check, fitting
 from saliency_lib.runtime.seeds import INPUTS, derive
 
@@ -38,7 +38,7 @@ def _noisy_maps(base, sigma, n_samples, model, images, targets, seed, batch_size
         yield maps.unflatten(0, (len(part), -1))
 
 
-def smooth(base: Function, sigma: float = SIGMA, n_samples: int = 25) -> Function:
+def smooth(base: str | Function, sigma: float = SIGMA, n_samples: int = 25) -> Function:
     """SmoothGrad of any method: a method that averages the maps of noisy copies (Smilkov et al. 2017).
 
     The noise is drawn from ``seed`` and shared by all images; a stochastic base gets ``seed`` for every copy. At
@@ -51,6 +51,7 @@ def smooth(base: Function, sigma: float = SIGMA, n_samples: int = 25) -> Functio
         Standard deviation of the noise, as a share of each image's range (maximum less minimum).
     """
     _checked(sigma, n_samples)
+    base = resolve(base)
 
     def smoothed(model, images, targets, *, seed=0, batch_size=None):
         if sigma == 0:

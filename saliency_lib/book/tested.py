@@ -16,7 +16,7 @@ def methods_of(
     Parameters
     ----------
     black : Tensor
-        (c, 1, 1) or broadcast to it, what a black pixel is to the network: the reference of all methods that have one
+        (c, h, w), what a black pixel is to the network: the reference of all methods that have one
         but ``gradient_x_input``, whose reference is the mean colour.
     ig_steps : int
         Of integrated gradients; half of them where their input is noisy.

@@ -77,7 +77,14 @@ def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
                 left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
                 image = image.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
             pixels = torch.from_numpy(np.array(image))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+    except (
+        OSError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        RuntimeError,
+        SyntaxError,
+        ValueError,
+    ) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
 
@@ -130,7 +137,11 @@ def folder(split: str, n: int | None, size: int, root: Path) -> dict:
         classes, files = listing(train)
         files = {"train": files, "val": listing(val, classes)[1]}
     else:
+        if (only := train or val) and not any(images_in(path) for path in visible(root) if path.is_dir()):
+            raise DataError(f"{root} has {only.name} alone; the other part, train or val, is missing")
         classes, files = listing(root)
+        if len(files) < 2:
+            raise DataError(f"{root} holds one image; two are needed, one of them for validation")
         files = {"train": [file for i, file in enumerate(files) if i % 5], "val": files[::5]}
     found = {part: decoded(files[part], size, channels=3) for part in {"train", split}}
     scaled = found["train"]["images"].float().div(255).transpose(0, 1).flatten(1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ class ImageData:
 
     def take(self, indices: int | slice | Sequence[int] | Tensor) -> "ImageData":
         """Some of the images: the first ``indices`` of them if it is an int, else those that it selects."""
-        rows = slice(indices) if isinstance(indices, int) else indices
+        rows = slice(int(indices)) if isinstance(indices, Integral) else indices
         masks = None if self.masks is None else self.masks[rows]
         return replace(self, images=self.images[rows], labels=self.labels[rows], masks=masks)
 

@@ -83,6 +83,9 @@ def load(
     facts = DATASETS[kind]
     if split not in facts.splits:
         raise ValueError(f"{name} has no split {split!r}; one of {list(facts.splits)}")
+    for what, count in {"n": n, "size": size}.items():
+        if count is not None and count < 1:
+            raise ValueError(f"{what}={count} should be one or more; None takes all images, or the data set's own size")
     size, root = size or facts.size, Path(place).expanduser() if place else data_root(root)
     found = vars(facts) | facts.read(split, n, size, root)
     images, labels, masks = found["images"], found["labels"], found.get("masks")

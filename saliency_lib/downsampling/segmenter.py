@@ -1,6 +1,5 @@
 """A network that segments, made of a trained classifier (Herdt et al. 2024, Fig. 9 and 10; Long et al. 2015)."""
 
-import copy
 from functools import reduce
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_lib.attribution import layers
+from saliency_lib.hooks import copied
 from saliency_lib.runtime.seeds import seeded
 
 
@@ -20,8 +20,10 @@ class Segmenter(nn.Module):
 
     def __init__(self, net: nn.Module, images: Tensor, *, seed: int = 0):
         super().__init__()
-        parts = dict(copy.deepcopy(net).named_children())
-        self.stages = nn.ModuleDict({name: parts.pop(name) for name in layers.stages(net)})
+        parts = dict(copied(net).named_children())
+        if (names := layers.stages(net)) != [f"layer{k}" for k in range(1, len(names) + 1)]:
+            raise ValueError(f"a segmenter reads the stages layer1, layer2, ... of a residual network, not {names}")
+        self.stages = nn.ModuleDict({name: parts.pop(name) for name in names})
         self.stem = nn.Sequential(*(parts[name] for name in parts if name not in ("avgpool", "fc")))
         with seeded(seed):
             self.heads = nn.ModuleList(nn.LazyConv2d(2, 1) for _ in self.stages)
@@ -43,10 +45,12 @@ class Segmenter(nn.Module):
         """Teach the read-outs the masks, (n, h, w) bool: Adam, batches of 50 of 1000 images drawn anew each epoch."""
         generator = torch.Generator().manual_seed(seed)
         adam = torch.optim.Adam(self.heads.parameters(), lr=0.01)
-        self.stages.requires_grad_(False)
+        self.requires_grad_(False)
+        self.heads.requires_grad_(True)
         for _ in range(epochs):
             for rows in torch.randperm(len(images), generator=generator)[:1000].split(50):
-                loss = F.cross_entropy(self.pixels(images[rows]), masks[rows].long())
+                with torch.enable_grad():
+                    loss = F.cross_entropy(self.pixels(images[rows]), masks[rows].long())
                 adam.zero_grad()
                 loss.backward()
                 adam.step()

@@ -1,6 +1,5 @@
 """A network whose strided convolutions are replaced by trained ones without strides (Herdt et al. 2024)."""
 
-import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -9,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saliency_lib.downsampling.remedies import touched
-from saliency_lib.hooks import device_of, hooked
+from saliency_lib.hooks import copied, device_of, hooked
 from saliency_lib.inference import check
 from saliency_lib.recipe import device_settings
 from saliency_lib.runtime.seeds import derive, seeded
@@ -76,12 +75,15 @@ class BilinearSurrogate(nn.Module):
                 f"{steep[0].name!r} has stride {steep[0].stride}, where a bilinear resize would skip pixels; use "
                 "smooth_backward or smooth_forward"
             )
-        self.network = copy.deepcopy(model)
+        self.network = copied(model)
         self.losses = {conv.name: [] for conv in convs}
         with seeded(seed):
             for conv in convs:
                 original = cast(nn.Conv2d, self.network.get_submodule(conv.name))
-                self.network.set_submodule(conv.name, BilinearPath(original))
+                path = BilinearPath(original)
+                for name, module in [*self.network.named_modules(remove_duplicate=False)]:
+                    if module is original:  # which may go by several names
+                        self.network.set_submodule(name, path)
         self.eval().requires_grad_(False)
 
     @property

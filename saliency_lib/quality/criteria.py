@@ -23,6 +23,7 @@ def criteria(
     *,
     methods: Sequence[Callable[..., Tensor]],
     n_runs: int = 100,
+    subset_size: int = 224,
     n_nudges: int = 10,
     radius: float = 0.2,
     seed: int = 0,
@@ -35,8 +36,8 @@ def criteria(
         (n, h, w) bool, True on the object.
     methods : sequence of callable
         Functions of the methods' signature.
-    n_runs : int
-        Of :func:`saliency_lib.quality.faithfulness_correlation`.
+    n_runs, subset_size
+        Of :func:`saliency_lib.quality.faithfulness_correlation`; smaller pictures need smaller subsets.
     n_nudges, radius
         How many times each image is changed, and how much, for :func:`saliency_lib.quality.max_sensitivity`.
 
@@ -49,7 +50,8 @@ def criteria(
     (robust,) = sensitivities(
         model, images, targets, masks, methods=methods, radii=[radius], n_nudges=n_nudges, seed=seed
     )
-    faithful = faithfulness_correlation(model, images, targets, maps, n_runs=n_runs, seed=seed)
+    of_subsets = {"n_runs": n_runs, "subset_size": subset_size}
+    faithful = faithfulness_correlation(model, images, targets, maps, **of_subsets, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)])
 
 
@@ -76,12 +78,14 @@ def not_beaten(values: Mapping[str, Tensor], sign: int = 1) -> set[str]:
     Parameters
     ----------
     values : dict
-        By method, the criterion on the same images, in any shape.
+        By method, the criterion on the same images, in any shape; an image with a NaN of one method counts for none.
     sign : int
         -1 where lower is better, as in ``CRITERIA``.
     """
+    numbers = torch.stack([own.flatten() for own in values.values()]).isfinite().all(0)
+    values = {name: own.flatten()[numbers] for name, own in values.items()}
     best = max(values, key=lambda name: sign * values[name].mean())
-    margins = {name: (sign * (values[best] - own)).flatten() for name, own in values.items()}
+    margins = {name: sign * (values[best] - own) for name, own in values.items()}
     tied = {name for name, margin in margins.items() if not margin.any()}
     return tied | {
         name

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from saliency_lib.channels import finite
 from saliency_lib.inference import check, fitting, scores
 from saliency_lib.runtime.seeds import SUBSETS, derive
 from saliency_lib.similarity import pearson
@@ -48,7 +49,7 @@ def faithfulness_correlation(
         raise ValueError(f"images {tuple(images.shape)} need maps of one or all channels, not {tuple(maps.shape)}")
     check(model, images, targets, batch_size)
     size, flat = batch_size or fitting(model, images), images.flatten(1)
-    values = maps.detach().double().expand(*maps.shape[:-4], *images.shape).flatten(-3)
+    values = finite(maps).detach().double().expand(*maps.shape[:-4], *images.shape).flatten(-3)
     black = flat.amin(1, keepdim=True).expand(-1, subset_size)
     before, drops, sums = scores(model, images, targets, size), [], []
     for run in range(n_runs):

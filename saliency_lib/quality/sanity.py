@@ -61,14 +61,15 @@ def along(
 
 
 def _mean(values: np.ndarray, members: np.ndarray) -> float:
-    if values.ndim == 3:
+    if values.ndim == 3 and values.shape[1] <= len(values):
         values = values[:, members[members < values.shape[1]]]
     return np.nanmean(values[members])
 
 
 def mean(values: np.ndarray) -> Estimate:
     """Mean of what every network has, (networks, images), or has in common with others, (networks, others, images),
-    with its jackknife interval over networks. Without network k, the k-th of the others is left out as well."""
+    with its jackknife interval over networks. Without network k, the k-th of the others is left out as well, unless
+    there are more others than networks."""
     return over_members(lambda members: _mean(values, members), np.arange(len(values)))
 
 
