@@ -212,21 +212,20 @@ def _reached(kernel: Callable, x: Tensor, y: Tensor | None, size: int) -> Tensor
         raise ValueError("no gradient reaches the input; is part of forward under no_grad, or detached?") from error
 
 
-def logits(model: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
-    """Logits, (n, classes) float32 on the images' device; no gradients. Raises ValueError as :func:`check` does."""
+def logits(model: nn.Module, images: Tensor, batch_size: int | None = None, targets: Tensor | None = None) -> Tensor:
+    """Logits, (n, classes) float32 on the images' device; no gradients. Raises ValueError as :func:`check` does, and
+    for ``targets``, (n,), that are no classes of the model."""
 
     def kernel(x: Tensor, _y, _size: int) -> Tensor:
         with torch.no_grad():
             return model(x)
 
-    return in_batches(kernel, model, images, batch_size=batch_size)
+    return in_batches(kernel, model, images, targets, batch_size)
 
 
 def scores(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
     """Logit of each image's target, (n,) float32 on the images' device; no gradients."""
-    check(model, images, targets, batch_size)
-    with gives_logits(model, targets):
-        return logits(model, images, batch_size).gather(1, targets.to(images.device)[:, None])[:, 0]
+    return logits(model, images, batch_size, targets).gather(1, targets.to(images.device)[:, None])[:, 0]
 
 
 def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int | None = None) -> Tensor:
@@ -234,9 +233,7 @@ def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int 
 
     Their sigmoid is the softmax probability, which rounds to 0 and 1 where they do not.
     """
-    check(model, images, targets, batch_size)
-    with gives_logits(model, targets):
-        z, targets = logits(model, images, batch_size).double(), targets.to(images.device)[:, None]
+    z, targets = logits(model, images, batch_size, targets).double(), targets.to(images.device)[:, None]
     return z.gather(1, targets)[:, 0] - z.scatter(1, targets, -torch.inf).logsumexp(1)
 
 

@@ -182,14 +182,11 @@ def measure_maps(maps: Iterable[Tensor], n: int | None = None) -> Measurement:
         raise ValueError(f"a signal-to-noise ratio needs at least two members, not {n}")
     parts = [(group, Moments()) for group in groups(n) or [list(range(n))]]
     moments_of = {k: moments for group, moments in parts for k in group}
-    given = 0
     for k, of_member in enumerate(maps):
-        if k < n:
-            moments_of[k].update(of_member)
-        given = k + 1
-    if given != n:
-        raise ValueError(f"maps of {n} members were announced, and there are {given}")
+        moments_of.setdefault(k, Moments()).update(of_member)
     total = reduce(Moments.merge, (moments for _, moments in parts), Moments())
+    if not total.n == n == len(moments_of):
+        raise ValueError(f"there are not the maps of {n} members that were announced")
     left_out = [part for _, part in parts if part.n < n]
     without = tuple(powers(total.without(part)) for part in left_out)
     return Measurement(powers(total), without, tuple(part.n for part in left_out))
