@@ -52,8 +52,9 @@ def test_the_plan_is_in_the_order_of_what_it_tells():
 
 
 def test_what_two_cores_reach_asks_the_same_networks_otherwise():
-    steps = list(plan.paper_cpu())
-    assert [step.folder for step in steps] == ["cifar10-resnet18"] * 4 + ["imagenette-resnet18"] * 3
+    headline, *steps = plan.paper_cpu()
+    assert headline.folder == "imagenette-resnet18" and headline.fields["n_members"] == 4
+    assert [step.folder for step in steps] == ["cifar10-resnet18"] * 4 + ["imagenette-resnet18"] * 2
     assert steps[0].otherwise == ("", *asked.OTHERWISE) and steps[0].fields == steps[1].fields
     assert [step.arm[:1] for step in steps[2:4]] == list("AB") and set(steps[2].rows) == set(plan.THREE)
     recipes = [profiles.spec("x", dict(step.fields) | {"snapshots": 0}).recipe for step in steps]
@@ -61,7 +62,8 @@ def test_what_two_cores_reach_asks_the_same_networks_otherwise():
     assert recipes[-1].lr == 0.01 and recipes[-1].schedule == "adam_onecycle", "as in Woerl et al."
     main = profiles.load("imagenette-cpu")["03_compare_methods"]["main"]
     assert all(
-        profiles.spec("main", main | {"seed": 0}).key == profiles.spec("x", dict(step.fields)).key for step in steps[4:]
+        profiles.spec("main", main | {"seed": 0}).key == profiles.spec("x", dict(step.fields)).key
+        for step in (headline, *steps[4:])
     )
 
 
@@ -97,8 +99,8 @@ def test_asked_otherwise(name, monkeypatch):
 
 
 def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
-    step = replace(list(plan.paper_cpu())[0], rows={"input_gradient": ({}, 4), "gradcam mid": ({"layer": "mid"}, 4)})
-    arm = replace(list(plan.paper_cpu())[2], rows=step.rows)
+    step = replace(list(plan.paper_cpu())[1], rows={"input_gradient": ({}, 4), "gradcam mid": ({"layer": "mid"}, 4)})
+    arm = replace(list(plan.paper_cpu())[3], rows=step.rows)
     monkeypatch.setitem(plan.PLANS, "paper-cpu", lambda: iter([step, arm]))
     plan.run("paper-cpu", 600, TINY, [], print)
     found = rows(elsewhere)
