@@ -53,7 +53,7 @@ def test_the_plan_is_in_the_order_of_what_it_tells():
 
 def test_what_two_cores_reach_asks_the_same_networks_otherwise():
     headline, *steps = plan.paper_cpu()
-    assert headline.folder == "imagenette-resnet18" and headline.fields["n_members"] == 4
+    assert headline.folder == "imagenette-resnet18" and headline.fields["n_members"] == 3
     assert [step.folder for step in steps] == ["cifar10-resnet18"] * 4 + ["imagenette-resnet18"] * 2
     assert steps[0].otherwise == ("", *asked.OTHERWISE) and steps[0].fields == steps[1].fields
     assert [step.arm[:1] for step in steps[2:4]] == list("AB") and set(steps[2].rows) == set(plan.THREE)
