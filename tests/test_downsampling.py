@@ -1,6 +1,7 @@
 """Strided convolutions, the two hooks, and the surrogate."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -379,9 +380,10 @@ def test_a_segmenter_learns_its_masks_and_leaves_the_network_alone():
     assert all((p.grad is None) != name.startswith("heads") for name, p in again.named_parameters())
 
 
-def test_a_segmenter_reads_residual_stages_alone():
-    with pytest.raises(ValueError, match="a segmenter reads the stages layer1"):
-        Segmenter(models.build("resnet9", 10).eval(), torch.rand(2, 3, 32, 32))
+@pytest.mark.parametrize("net", [partial(models.build, "resnet9", 10), partial(nn.Linear, 3, 2)])
+def test_a_segmenter_reads_residual_stages_alone(net):
+    with seeded(0), pytest.raises(ValueError, match="a segmenter reads the stages layer1"):
+        Segmenter(net().eval(), torch.zeros(2, 3, 32, 32))
 
 
 def test_a_network_that_keeps_what_it_saw_has_a_surrogate_and_one_convolution_of_two_names_one_path():

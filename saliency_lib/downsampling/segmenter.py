@@ -21,7 +21,7 @@ class Segmenter(nn.Module):
     def __init__(self, net: nn.Module, images: Tensor, *, seed: int = 0):
         super().__init__()
         parts = dict(copied(net).named_children())
-        if (names := layers.stages(net)) != [f"layer{k}" for k in range(1, len(names) + 1)]:
+        if not (names := layers.stages(net)) or names != [f"layer{k + 1}" for k in range(len(names))]:
             raise ValueError(f"a segmenter reads the stages layer1, layer2, ... of a residual network, not {names}")
         self.stages = nn.ModuleDict({name: parts.pop(name) for name in names})
         self.stem = nn.Sequential(*(parts[name] for name in parts if name not in ("avgpool", "fc")))
