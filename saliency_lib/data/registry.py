@@ -89,7 +89,7 @@ def load(
     size, root = size or facts.size, Path(place).expanduser() if place else data_root(root)
     found = vars(facts) | facts.read(split, n, size, root)
     images, labels, masks = found["images"], found["labels"], found.get("masks")
-    if n is not None and not 0 < n <= len(labels):
+    if n is not None and n > len(labels):
         raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (None, or null, takes all)")
     images, labels, masks = images[:n], labels[:n], None if masks is None else masks[:n]
     if images.shape[-1] != size:
