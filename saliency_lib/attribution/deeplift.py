@@ -30,23 +30,23 @@ HALF = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 
 class _Line(torch.autograd.Function):
-    """The value in ``box``, a module's output for x, with the slope of the line from x0 to x for its gradient.
+    """The value in ``box``, a module's output for x, with the slope of the line from a reference for its gradient.
 
     The value comes in a list, or autograd would take it for a view of an input, and forbid the network to change it in
-    place.
+    place. ``x0`` are the module's inputs for several references, and ``row`` is a list of the one that is meant.
     """
 
     @staticmethod
-    def forward(ctx, x, box, module, x0):
+    def forward(ctx, x, box, module, x0, row):
         ctx.save_for_backward(x, x0)
-        ctx.module = module
+        ctx.module, ctx.row = module, row
         return box[0]
 
     @staticmethod
     def backward(ctx, grad):
         rule = _of_pool if isinstance(ctx.module, POOLS) else _of_elements
-        x, x0, grad = (_full(t) for t in (*ctx.saved_tensors, grad))
-        return rule(ctx.module, x, x0, grad), None, None, None
+        x, x0 = ctx.saved_tensors
+        return rule(ctx.module, _full(x), _full(x0[ctx.row]), _full(grad)), None, None, None, None
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -58,14 +58,16 @@ def _of_elements(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tens
     """``grad`` times the quotient of the differences, or the derivative where x and x0 are nearly the same."""
     run = x - x0
     back = module.forward(x).sub_(module.forward(x0)).div_(run).mul_(grad)
-    near = _below(run.abs_(), EPSILON)
-    back[near] = _back(module, x[near], grad[near])
+    if len((near := _below(run.abs_(), EPSILON))[0]):
+        back[near] = _back(module, x[near], grad[near])
     return back
 
 
 def _below(values: Tensor, limit: float) -> tuple[Tensor, ...]:
     """Indices of the values below a limit, looked for where the least of all channels is: faster where few are."""
     n, *places = (values.amin(1) < limit).nonzero(as_tuple=True)
+    if not len(n):
+        return (n,)
     k, channel = (values.movedim(1, -1)[(n, *places)] < limit).nonzero(as_tuple=True)
     return n[k], channel, *(place[k] for place in places)
 
@@ -77,11 +79,11 @@ def _of_pool(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
     out0, places0 = (part.expand_as(out) for part in _largest(module, x0))
     top = torch.maximum(out, out0)
     up, down = top - out0, out - top
-    up.div_((out - _at(x0.expand_as(x), places)).masked_fill_(up == 0, 1.0))
-    down.div_((_at(x, places0) - out0).masked_fill_(down == 0, 1.0))
+    up.div_(out - _at(x0.expand_as(x), places))  # nothing over nothing, or a quotient
+    down.div_(_at(x, places0) - out0)
     back = x.new_zeros(x.shape).flatten(2)  # each place may be the largest of several windows
     for share, where in ((up, places), (down, places0)):
-        back.scatter_add_(2, where.flatten(2), share.mul_(grad).flatten(2))
+        back.scatter_add_(2, where.flatten(2), share.mul_(grad).nan_to_num_(0).flatten(2))
     return back.view(x.shape)
 
 
@@ -139,35 +141,32 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
             logits = model(x)
         return logits, values[0]
 
-    def contributions(x: Tensor, y: Tensor, limit: float, reference: Tensor, logits: Tensor, explained: Tensor, inputs):
-        """Multipliers times differences from a reference, whose way through the network is given."""
-        left = iter(inputs)
+    def of_some(references: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Sum of the maps over references: one pass forward for all of them, and one back for each."""
+        inputs, row, total = [], [0], torch.zeros(())
+        with torch.no_grad():
+            logits, explained = passed(references, lambda module, given, _: inputs.append((module, given[0])))
+        limit, left = max(HALF.get(value.dtype, TOLERANCE) for value in (x, *(x0 for _, x0 in inputs))), iter(inputs)
 
         def straight(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
             same, x0 = next(left)
             assert same is module, "the model takes another way for the image than for the reference"
-            return _Line.apply(given[0], [out.detach()], module, x0)
+            return _Line.apply(given[0], [out.detach()], module, x0, row)
 
         x = x.detach().requires_grad_()
         scores, values = passed(x, straight)
         scores = scores.gather(1, y[:, None])[:, 0]
-        at_input, at_layer = torch.autograd.grad(scores.sum(), [x, values])
-        maps = _full(at_input * (x.detach() - reference))
-        if adds_up:
-            _check(maps, scores.detach(), logits[y], limit)
-        return maps if layer is None else (at_layer * (values - explained)).detach()
+        for row[0], reference in enumerate(references):
+            at_input, at_layer = torch.autograd.grad(scores.sum(), [x, values], retain_graph=True)
+            maps = _full(at_input * (x.detach() - reference))
+            if adds_up:
+                _check(maps, scores.detach(), logits[row[0]][y], limit)
+            total = total + (maps if layer is None else (at_layer * (values - explained[row])).detach())
+        return total
 
     def kernel(x, y, size):
-        total = 0
         with full_precision(), _out_of_place(modules):
-            for part in pool.to(x.device).split(size):
-                inputs = []
-                with torch.no_grad():
-                    way = passed(part, lambda module, given, _, inputs=inputs: inputs.append((module, given[0])))
-                ways = ([(module, x0[k : k + 1]) for module, x0 in inputs] for k in range(len(part)))
-                limit = max(HALF.get(value.dtype, TOLERANCE) for value in (x, *(x0 for _, x0 in inputs)))
-                total = total + sum(contributions(x, y, limit, *start) for start in zip(part, *way, ways))
-        return total / len(pool)
+            return torch.stack([of_some(some, x, y) for some in pool.to(x.device).split(size)]).sum(0) / len(pool)
 
     return kernel
 

@@ -56,7 +56,7 @@ def gradient_shap(model, images, seed, *, n_samples: int = 25, references: Tenso
     return kernel, n_samples
 
 
-@method("Lundberg and Lee 2017", forwards=10, backwards=10, stochastic=True, needs_modules=True)
+@method("Lundberg and Lee 2017", forwards=1, backwards=10, stochastic=True, needs_modules=True)
 def deeplift_shap(model, images, seed, *, references: Tensor | None = None):
     """Mean of DeepLIFT over references, (n, c, h, w), in logits; signed.
 

@@ -35,6 +35,11 @@ def papers_values(axes: plt.Axes, rows: Iterable[Sequence[float]], label: str = 
         )
 
 
+def in_greys(values: Tensor) -> Tensor:
+    """A picture (h, w, 3) of (h, w), black at zero and white at the largest value."""
+    return (values / values.max())[:, :, None].expand(-1, -1, 3)
+
+
 def map_grid(rows, *, titles=(), names=(), scale="map", width=7.2, fontsize=7):
     """Figure and axes of a grid of pictures, (h, w, 3), signed maps, (h, w), and ``None`` for an empty place.
 

@@ -34,14 +34,15 @@ def pictures(n):
 
 
 def bare(net, x, y, forwards, backwards, layer=None):
-    """The passes that a method must do, in full batches and the fastest layout: seconds for all images of x."""
+    """The passes that a method must do, in full batches and the fastest layout: seconds for all images of x. A pass back
+    alone is one there and back less one forward."""
     images = x.repeat(-(-BATCH // len(x)), 1, 1, 1)[:BATCH].contiguous(memory_format=torch.channels_last)
     target = y.repeat(-(-BATCH // len(y)))[:BATCH, None]
     kept = []
     handle = layer.register_forward_hook(lambda _m, _i, out: kept.append(out)) if layer is not None else None
     times = {}
     for kind, count in (("both", backwards), ("forward", forwards - backwards)):
-        rounds = min(-(-count * len(x) // BATCH), 6)
+        rounds = min(-(-abs(count) * len(x) // BATCH), 6)
         if not count:
             continue
         started = time.perf_counter()

@@ -14,9 +14,9 @@ LONG = 20.0  # seconds of a comparison after which three rounds are enough
 ROWS: list[tuple[str, str, str, str]] = []
 HEAD = """# Speed
 
-Written by `./run_all.sh bench`. Each row is two ways of the same work, taken in turn in one run: median seconds of
-each, and the median of the ratios of ours to the peer's, with their range, of five rounds, of three where they
-are long, and of one for defaults of captum that are not its best. Under 1 ours is faster.
+`./run_all.sh bench` writes this to `build/speed.md`. Each row is two ways of the same work, taken in turn in one run:
+median seconds of each, and the median of the ratios of ours to the peer's, with their range, of five rounds, of three
+where they are long, and of one for defaults of captum that are not its best. Under 1 ours is faster.
 
 """
 
