@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = p.add_argument
     add("command", nargs="?", default="run", choices=list(COMMANDS), help=argparse.SUPPRESS)
-    sizes = "smoke, quick (default), paper-cpu (hours), imagenette-cpu (nights) or paper (a GPU)"
+    sizes = "smoke, quick (default), paper-cpu (hours), imagenette-cpu (a night) or paper (a GPU)"
     add("--profile", default="quick", metavar="NAME", help=sizes)
     add("--only", nargs="+", metavar="NN", help="some notebooks, by number: --only 01 02")
     set_help = "a parameter, or main.n_members=4 of an ensemble; figures then go to figures/custom"

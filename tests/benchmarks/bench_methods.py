@@ -34,8 +34,8 @@ def pictures(n):
 
 
 def bare(net, x, y, forwards, backwards, layer=None):
-    """The passes that a method must do, in full batches and the fastest layout: seconds for all images of x. A pass back
-    alone is one there and back less one forward."""
+    """The passes that a method must do, in full batches and the fastest layout: seconds for all images of x. A pass
+    back alone is one there and back less one forward."""
     images = x.repeat(-(-BATCH // len(x)), 1, 1, 1)[:BATCH].contiguous(memory_format=torch.channels_last)
     target = y.repeat(-(-BATCH // len(y)))[:BATCH, None]
     kept = []
