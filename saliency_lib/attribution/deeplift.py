@@ -166,7 +166,7 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
 
     def kernel(x, y, size):
         with full_precision(), _out_of_place(modules):
-            return torch.stack([of_some(some, x, y) for some in pool.to(x.device).split(size)]).sum(0) / len(pool)
+            return sum((of_some(some, x, y) for some in pool.to(x.device).split(size)), x.new_zeros(())) / len(pool)
 
     return kernel
 
