@@ -21,6 +21,7 @@ from saliency_lib.downsampling import (
 )
 from saliency_lib.downsampling.remedies import mean_of_rolls
 from saliency_lib.downsampling.surrogate import BilinearPath
+from saliency_lib.runtime import store
 from saliency_lib.runtime.seeds import seeded
 
 HOOKS = pytest.mark.parametrize("smooth", [smooth_backward, smooth_forward])
@@ -417,3 +418,15 @@ def test_every_epoch_has_an_order_of_its_own_also_when_training_goes_on(monkeypa
     for _ in range(2):
         surrogate.fit(x, epochs=1, batch_size=24)
     assert not torch.equal(*seen)
+
+
+def test_a_taught_surrogate_is_kept(tmp_path, monkeypatch):
+    """As notebook 08 asks for it, so that a run that was stopped does not teach it again."""
+    monkeypatch.setenv("SALIENCY_RESULTS", str(tmp_path))
+    net, (x, _) = tiny_net(), batch(16)
+    taught, again, other = (
+        store.kept(BilinearSurrogate.fit, BilinearSurrogate(net, seed=3), x, epochs=1, seed=seed) for seed in (0, 0, 1)
+    )
+    assert len([*tmp_path.glob("*.pickle")]) == 2 and taught is not again
+    assert all(torch.equal(a, b) for a, b in zip(taught.state_dict().values(), again.state_dict().values()))
+    assert torch.equal(taught(x), again(x)) and not torch.equal(taught(x), other(x)) and taught.losses == again.losses
