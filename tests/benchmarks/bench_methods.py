@@ -69,7 +69,8 @@ def timed(function, *arguments, **options):
 
 
 def images_for(entry):
-    return sized(256 if entry.forwards <= 2 else 64 if entry.forwards <= 50 else 4, 2)
+    passes = entry.forwards + entry.backwards
+    return sized(256 if passes <= 4 else 64 if passes <= 100 else 4, 2)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -143,7 +144,7 @@ def captums(net, x, y):
 @pytest.mark.parametrize("name", list(captums(None, torch.zeros(1, 3, 8, 8), None)))
 def test_against_captum(name):
     net, entry = network(), METHODS[name]
-    x, y = pictures(sized(2 if name in ("lime", "kernel_shap") else 64 if entry.forwards > 2 else 256, 1))
+    x, y = pictures(sized(2, 1) if name in ("lime", "kernel_shap") else images_for(entry))
     theirs = captums(net, x, y)[name]
 
     ours = partial(timed, entry.function, net, x, y, batch_size=BATCH)
