@@ -52,6 +52,11 @@ class Method:
     signed: bool = True
     needs_modules: bool = False
 
+    @property
+    def passes(self) -> int:
+        """Forward and back, per image with default options."""
+        return self.forwards + self.backwards
+
 
 METHODS: dict[str, Method] = {}
 

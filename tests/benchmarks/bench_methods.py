@@ -69,8 +69,7 @@ def timed(function, *arguments, **options):
 
 
 def images_for(entry):
-    passes = entry.forwards + entry.backwards
-    return sized(256 if passes <= 4 else 64 if passes <= 100 else 4, 2)
+    return sized(256 if entry.passes <= 4 else 64 if entry.passes <= 100 else 4, 2)
 
 
 @pytest.mark.parametrize("name", list(METHODS))
