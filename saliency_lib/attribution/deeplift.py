@@ -79,7 +79,7 @@ def _of_pool(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
     out0, places0 = (part.expand_as(out) for part in _largest(module, x0))
     top = torch.maximum(out, out0)
     up, down = top - out0, out - top
-    up.div_(out - _at(x0.expand_as(x), places))  # nothing over nothing, or a quotient
+    up.div_(out - _at(x0.expand_as(x), places))  # 0/0 where nothing differs, which counts as 0 below
     down.div_(_at(x, places0) - out0)
     back = x.new_zeros(x.shape).flatten(2)  # each place may be the largest of several windows
     for share, where in ((up, places), (down, places0)):
