@@ -83,7 +83,7 @@ def _of_pool(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
     down.div_(_at(x, places0) - out0)
     back = x.new_zeros(x.shape).flatten(2)  # each place may be the largest of several windows
     for share, where in ((up, places), (down, places0)):
-        back.scatter_add_(2, where.flatten(2), share.mul_(grad).nan_to_num_(0).flatten(2))
+        back.scatter_add_(2, where.flatten(2), share.nan_to_num_(0).mul_(grad).flatten(2))
     return back.view(x.shape)
 
 
