@@ -1,6 +1,8 @@
 """Habits that a reader can rely on."""
 
 import ast
+import json
+import re
 from importlib import import_module
 from operator import attrgetter
 
@@ -9,6 +11,7 @@ import pytest
 from saliency_lib.runtime.store import PROJECT
 
 FILES = sorted((PROJECT / "saliency_lib").rglob("*.py"))
+PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("notebooks/*.ipynb")])
 # The floor plan of docs/architecture.md, from the ground up: a file imports from its own room and from those before it.
 FLOORS = (
     ("runtime",),
@@ -55,6 +58,18 @@ def test_a_file_is_short_documented_and_plain(path):
     for node in tree.body:
         public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
         assert not public or ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_an_item_of_a_list_begins_its_line(path):
+    """Else it is read, and shown, as a sentence of the item before it."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+    for line in text.splitlines():
+        item = re.search(r"(?<!Tab)(?<!Fig)(?<!Eq)[.?!)] (- \*\*|[2-9]\. [A-Z]|[2-9]\.$)", line)
+        assert line.startswith("|") or not item, line
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PROJECT)))
