@@ -65,13 +65,19 @@ def _measured(quantity: dict, *, signed: bool) -> str:
     units = f"{quantity['n']} {quantity['unit']}" if quantity.get("n") else quantity["unit"]
     needed = int(float(number(quantity.get("needed", 0))))
     settled = f"; some {needed:,} would settle it" if needed else ""
-    text = f"{name}: **{value}** {interval} over {units}; agrees if {quantity['holds']}{settled}"
-    return f"{SIGNS[quantity['verdict']]} {text}" if signed else text
+    over = f" over {units}" if quantity["value"] is not None else ", not measurable here"
+    text = f"{name}: **{value}** {interval}{over}; agrees if {quantity['holds']}{settled}"
+    return f"{SIGNS[_verdict(quantity)]} {text}" if signed else text
+
+
+def _verdict(of: dict) -> str:
+    """That of a claim or a quantity; a quantity that holds by construction does not count as agreement."""
+    return IDENTITY if of.get("reading") == IDENTITY and of["verdict"] == AGREES else of["verdict"]
 
 
 def counts(verdicts: Iterable[dict], between: str) -> str:
     """How many verdicts there are of each kind, in words."""
-    of = Counter(verdict["verdict"] for verdict in verdicts)
+    of = Counter(_verdict(verdict) for verdict in verdicts)
     return between.join(f"{of[verdict]} {word}" for verdict, word in WORDS.items() if of[verdict])
 
 

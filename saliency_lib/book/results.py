@@ -30,18 +30,19 @@ PAPERS = {
     "N": "Related work, where noise lives",
 }
 FOUND = {
-    "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, as "
-    "30 of them would give it. It grows as the width to the power of {W17: mean over all lines}; ReLU changes it by a "
-    "factor of {W19: SNR with ReLU}, one more layer by {W18: SNR with one layer more}.",
+    "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, "
+    "brought to the paper's 30 networks. In small networks on digits it grows as the width to the power of "
+    "{W17: mean over all lines}; ReLU changes it by a factor of {W19: SNR with ReLU}, one more layer by "
+    "{W18: SNR with one layer more}.",
     "B": "The share of a gradient's strongest pixels that lie on the object changes with noise on the weights "
     "(NoiseGrad) by {B02: NoiseGrad than baseline}, with noise on weights and input (FusionGrad) by "
     "{B02: FusionGrad than baseline}.",
-    "A": "With all layers redrawn a CNN's gradient has lost {A01: all layers redrawn, gradient, rank} more of its "
-    "rank correlation than another training costs; guided backpropagation keeps "
-    "{A03: upper half redrawn, guided backprop} of 1 with the upper half redrawn.",
-    "H": "The gradient's total variation falls, at the hidden layer where it falls least, by {H02: surrogate} % with "
-    "the surrogate, {H02: backward} % with the backward hook, {H02: forward} % with the forward hook; this hook costs "
-    "{H06: lost} points of accuracy.",
+    "A": "With all layers redrawn, the rank correlation of a CNN's gradient with the trained one's is lower by "
+    "{A01: all layers redrawn, gradient, rank} than that of two CNNs that were trained alike. With the upper half "
+    "redrawn, guided backpropagation still has {A03: upper half redrawn, guided backprop}, where 1 is the same map.",
+    "H": "The gradient's total variation falls, of the layers before a strided convolution where it falls least, by "
+    "{H02: surrogate} % with the surrogate, {H02: backward} % with the backward hook and {H02: forward} % with the "
+    "forward hook; this hook costs {H06: lost} points of accuracy.",
     "N": "Near period two a gradient's SNR is {N01: SNR near} times that in the dip before. A low-pass changes a "
     "gradient's faithfulness by {N02: faithfulness}; guided backpropagation has {N03: SNR of guided} times the "
     "gradient's ratio of signal to noise over retraining.",
@@ -76,14 +77,14 @@ def sentences(folder: Path = QUICK) -> list[str]:
 
 
 def found(folder: Path = QUICK) -> str:
-    """A line for each paper: what came out, and how many claims agree, differ and so on, here and on its own data."""
+    """A line for each paper: what came out, and how many claims agree, differ and so on, here and on larger data."""
     here, rows = judged(folder).values(), []
     theirs = [verdict for data in PAPERS_DATA for verdict in claims.verdicts(data).values()]
     for (letter, paper), sentence in zip(PAPERS.items(), sentences(folder)):
         of_paper = ([v for v in verdicts if v["claim"][0] == letter] for verdicts in (here, theirs))
         ours, own = (lines.counts(some, "<br>") for some in of_paper)
         rows.append([f"**{paper}**", sentence, ours, own or "not run"])
-    return _table(["paper", f"found at `{folder.name}`, with 95 % intervals", "its claims", "on its own data"], rows)
+    return _table(["paper", f"found at `{folder.name}`, with 95 % intervals", "its claims", "on larger data"], rows)
 
 
 def verdicts(folder: Path = QUICK) -> str:
