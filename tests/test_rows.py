@@ -28,6 +28,15 @@ def test_noise_is_put_back_as_it_was_taken_off():
         assert snr.debiased_number(noisy, rows.PAPERS) == pytest.approx(ratio)
 
 
+def test_a_lead_is_over_the_best_of_the_others():
+    noise = torch.randn(6, 12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    measured = {name: controls.of_maps(noise + k * noise[:1]) for k, name in enumerate("abcd")}
+    of = {name: m.power.estimate(snr.rooted).value for name, m in measured.items()}
+    ahead, behind = (rows.lead(measured, name, "abcd") for name in "da")
+    assert ahead.value == pytest.approx(of["d"] / of["c"]) and ahead.low > 1
+    assert behind.value == pytest.approx(of["a"] / of["d"]) and behind.high < 1
+
+
 @pytest.mark.parametrize(
     "row, model, dataset, plugin",
     [

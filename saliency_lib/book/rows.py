@@ -65,6 +65,12 @@ def relative(above: float, below: float) -> float:
     return snr.rooted(above / below) if below > 0 else math.nan
 
 
+def lead(measured: Mapping[str, Controlled], row: str, names: Iterable[str]) -> Estimate:
+    """SNR of a row, relative to the highest of the other rows in the same networks."""
+    others = jointly(measured, [name for name in names if name != row], "power")
+    return measured[row].power.estimate(relative, others.map(lambda of: max(of.values())))
+
+
 class _Same(nn.Module):
     """A network that says the same of every image."""
 
