@@ -137,3 +137,10 @@ def test_every_notebook_is_listed_with_its_minutes_and_differences():
     for number in {row["notebook"] for row in claims.all_claims().values()}:
         part = re.search(rf"(?ms)^### \[{number} .*?\)\n\n(.*?)(?=^### |\Z)", differences)
         assert len(part[1]) > 100
+
+
+def test_what_holds_by_construction_is_not_counted_as_agreement():
+    quantities = [{"verdict": claims.AGREES, "reading": r} for r in (claims.FIRST, claims.IDENTITY)]
+    assert lines.counts(quantities, ", ") == "1 agree, 1 hold by construction"
+    broken = {"verdict": claims.DIFFERS, "reading": claims.IDENTITY}
+    assert lines.counts([broken], ", ") == "1 differ"
