@@ -23,7 +23,8 @@ def sum_of_logits(
     method: Callable[..., Tensor], model: nn.Module, images: Tensor, targets: Tensor, **options
 ) -> Tensor:
     """Maps of all logits together."""
-    return method(_Summed(model).eval(), images, torch.zeros_like(targets), **options)
+    with hooks.hooked([model], lambda _model, _inputs, logits: logits.sum(1, keepdim=True).expand_as(logits)):
+        return method(model, images, targets, **options)
 
 
 def batch_statistics(
@@ -55,15 +56,3 @@ OTHERWISE: Mapping[str, Callable[..., Tensor]] = {
 def asked(method: Callable[..., Tensor], otherwise: str) -> Callable[..., Tensor]:
     """The method, asked in one of the ways of ``OTHERWISE``; itself for an empty word."""
     return partial(OTHERWISE[otherwise], method) if otherwise else method
-
-
-class _Summed(nn.Module):
-    """A network whose every logit is the sum of all."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = self.model(x)
-        return logits.sum(1, keepdim=True).expand_as(logits)

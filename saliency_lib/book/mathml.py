@@ -1,6 +1,7 @@
 """A Sphinx extension: formulas become MathML while the site is built, so that pages need no script and no network."""
 
 import re
+from functools import partial
 
 from docutils import nodes
 from docutils.utils.math import MathError, latex2mathml
@@ -18,25 +19,15 @@ def mathml(formula: str, *, as_block: bool = False) -> str:
 
 def _written(visitor, node: nodes.Element, as_block: bool) -> None:
     try:
-        visitor.body.append(mathml(node.astext(), as_block=as_block))
+        made = mathml(node.astext(), as_block=as_block)
+        visitor.body.append(f'<div class="formula">{made}</div>' if as_block else made)
     except (MathError, SyntaxError) as error:  # a warning fails the build
         LOGGER.warning("formula %r cannot be shown: %s", node.astext(), error, location=node)
     raise nodes.SkipNode
 
 
-def _inline(visitor, node: nodes.Element) -> None:
-    _written(visitor, node, as_block=False)
-
-
-def _block(visitor, node: nodes.Element) -> None:
-    visitor.body.append('<div class="formula">')
-    try:
-        _written(visitor, node, as_block=True)
-    finally:
-        visitor.body.append("</div>")
-
-
 def setup(app) -> dict:
     """Register the renderer ``mathml``; Sphinx calls this."""
-    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    inline, block = (partial(_written, as_block=as_block) for as_block in (False, True))
+    app.add_html_math_renderer("mathml", (inline, None), (block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from saliency_lib.data.images import DataError
@@ -77,14 +77,7 @@ def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
                 left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
                 image = image.resize(shape, Image.Resampling.BILINEAR).crop((left, top, left + width, top + height))
             pixels = torch.from_numpy(np.array(image))
-    except (
-        OSError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        RuntimeError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+    except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
     return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
 

@@ -1,7 +1,6 @@
 """What the networks are made of: normalisation and activation by name, and He initialisation."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,14 +27,6 @@ def he_init(model: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
-
-
-def in_channels(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """A convolution like ``conv``, freshly He-initialised, for another number of input channels."""
-    like: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding")}
-    new = nn.Conv2d(channels, conv.out_channels, **like, bias=conv.bias is not None)
-    he_init(new)
-    return new
 
 
 class Blur(nn.Module):

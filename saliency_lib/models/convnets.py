@@ -3,7 +3,7 @@
 import torchvision
 from torch import nn
 
-from saliency_lib.models.blocks import Blur, he_init, in_channels
+from saliency_lib.models.blocks import Blur, he_init
 
 
 def vgg(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
@@ -19,7 +19,7 @@ def vgg(name: str, num_classes: int, channels: int, size: int, norm, activation)
         *(m for m in model.features if activation is nn.Identity or type(m) is not nn.Identity)
     )
     if channels != 3:
-        model.features[0] = in_channels(model.features[0], channels)
+        model.features[0] = he_init(nn.Conv2d(channels, 64, 3, padding=1))
     return model
 
 

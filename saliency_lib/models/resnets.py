@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from saliency_lib.models.blocks import NORMS, he_init, in_channels
+from saliency_lib.models.blocks import NORMS, he_init
 
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -49,15 +49,14 @@ def torchvision_resnet(name: str, num_classes: int, channels: int, size: int, no
         if isinstance(module, block):
             _activate(module, activation)
     if channels != 3:
-        model.conv1 = in_channels(model.conv1, channels)
+        model.conv1 = he_init(nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
     return model
 
 
 def resnet18_small_stem(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """resnet18 for pictures of 32 pixels: its first convolution is 3x3 without a stride, and no pooling follows."""
     model = torchvision_resnet("resnet18", num_classes, channels, 4 * size, norm, activation)  # whose maps are as large
-    model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.conv1 = he_init(nn.Conv2d(channels, 64, 3, padding=1, bias=False))
     model.maxpool = nn.Identity()
     return model
 

@@ -25,9 +25,3 @@ def budget(seconds: float) -> Iterator[None]:
 def passed() -> bool:
     """Whether there was a budget and it is spent."""
     return time.time() >= float(os.environ.get(SETTING) or "inf")
-
-
-def check() -> None:
-    """Raise :class:`OutOfTime` once the budget is spent."""
-    if passed():
-        raise OutOfTime

@@ -126,7 +126,8 @@ def _numbered(task, items, executor: str, device: str) -> Iterator[tuple[int, An
                 following = iter(lambda: again.pop() if again else next(fresh, None), None)
                 starting = itertools.islice(following, max(0, pool.size() - len(running)))
             for attempt in starting:
-                deadline.check()
+                if deadline.passed():
+                    raise deadline.OutOfTime
                 running[pool.submit(task, attempt[1])] = attempt
             if not running:
                 break

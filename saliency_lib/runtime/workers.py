@@ -171,17 +171,16 @@ class Cluster(Executor):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             if task is not self.task:
-                self.task, self.sent = task, self.client.submit(_same, task, pure=False, resources=self.demand)
+                self.task, self.sent = (
+                    task,
+                    self.client.submit(lambda same: same, task, pure=False, resources=self.demand),
+                )
             return self.executor.submit(_as_here, self.sent, *item, *_caller())
 
     def shutdown(self, *_, **__) -> None:
         """What has begun comes to its end."""
         if self.client.status == "running":
             self.executor.shutdown(wait=False)
-
-
-def _same(value):
-    return value
 
 
 @lru_cache(maxsize=4)
