@@ -171,10 +171,8 @@ class Cluster(Executor):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             if task is not self.task:
-                self.task, self.sent = (
-                    task,
-                    self.client.submit(lambda same: same, task, pure=False, resources=self.demand),
-                )
+                self.task = task
+                self.sent = self.client.submit(lambda same: same, task, pure=False, resources=self.demand)
             return self.executor.submit(_as_here, self.sent, *item, *_caller())
 
     def shutdown(self, *_, **__) -> None:
