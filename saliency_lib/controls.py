@@ -123,6 +123,13 @@ def unbiased_power(powers: Powers, pixels: Tensor) -> float:
     return (powers.mean / powers.noise * share - 1 / powers.n).nanmean().item()
 
 
+def inflation(pixels: float, members: int) -> float:
+    """How many times too large Eq. 5 comes out for few independent pixels: E[1 / s] of a deviation with
+    k = pixels * (members - 1) degrees of freedom; 1.38 for one pixel of four members, no number for one of two."""
+    k = pixels * (members - 1)
+    return math.sqrt(k / 2) * math.exp(math.lgamma((k - 1) / 2) - math.lgamma(k / 2)) if k > 1 else math.nan
+
+
 def means_of_groups(members: Tensor) -> Tensor:
     """Mean maps of ``GROUPS`` or more disjoint groups of members, as large as can be, (groups, images, ...)."""
     size = max(1, len(members) // GROUPS)

@@ -172,6 +172,8 @@ def test_maps_of_few_pixels_are_not_too_calm(members, pixels):
     ratio = powers.mean / powers.noise
     assert ratio.mean().item() == pytest.approx(freedom / (freedom - 2) * (1.5**2 + 1 / members), rel=0.05)
     assert controls.unbiased_power(powers, torch.tensor(pixels)) == pytest.approx(1.5**2, rel=0.05)
+    deviations = (powers.noise / pixels).sqrt()
+    assert controls.inflation(pixels, members) == pytest.approx((1 / deviations).mean().item(), rel=0.02)
 
 
 def test_a_map_of_one_pixel_is_worth_one_however_it_is_enlarged():
@@ -184,6 +186,7 @@ def test_a_map_of_one_pixel_is_worth_one_however_it_is_enlarged():
         too_calm * 5 / 7 - 1 / 8
     )
     three = snr.measure_maps(large[:3]).value
+    assert math.isnan(controls.inflation(1, 2)) and controls.inflation(1e6, 8) == pytest.approx(1)
     assert math.isnan(controls.unbiased_power(three, controls.independent_pixels(large[:3]))), "its mean is infinite"
 
 

@@ -4,6 +4,7 @@ import copy
 import csv
 import itertools
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from saliency_lib import __main__ as cli
-from saliency_lib import attribution, data, ensembles, models
+from saliency_lib import attribution, controls, data, ensembles, models
 from saliency_lib.book import arms, asked, measured, pipeline, plan, profiles
 from saliency_lib.runtime import deadline
 from saliency_lib.runtime.seeds import seeded
@@ -115,13 +116,15 @@ def test_rows_are_asked_otherwise_and_drawn(elsewhere, monkeypatch):
     content = json.loads((elsewhere / arms.FOLDER / f"{arms.NAME}.json").read_text())
     kept = content["numbers"][plan.AS_BEFORE]["epoch 2"]["input_gradient, sum of logits"]["value"]
     assert f"{kept:.4f}" == next(row for row in found if row["asked"] == "sum of logits")["corrected"]
-    assert content["numbers"]["paper"]["gradcam mid"] == pytest.approx((1.112**2 - 1 / 30) ** 0.5)
+    mid = controls.inflation(float(found[1]["independent"]), 30)
+    assert content["numbers"]["paper"]["gradcam mid"] == pytest.approx(((1.112 / mid) ** 2 - 1 / 30) ** 0.5, rel=1e-5)
     assert (elsewhere / arms.FOLDER / f"{arms.NAME}.png").stat().st_size > 10_000
     parameters = {"profile": arms.FOLDER}
     assert not pipeline._figures("03_compare_methods", parameters), "of no notebook, so a run of 03 removes none"
     lines = list(measured.lines(table))
     assert len(lines) == len(found) and all(len(line) == len(measured.HEAD) for line in lines)
     assert lines[4][3] == "input_gradient, sum of logits" and lines[0][7] == "–", "the paper has no photodigits"
+    assert [bool(row["independent"]) for row in found] == [row["method"] == "gradcam mid" for row in found]
 
 
 def test_the_papers_number_beside_a_row():
@@ -129,6 +132,19 @@ def test_the_papers_number_beside_a_row():
     assert measured.of_paper(row) == pytest.approx((2.363**2 - 1 / 30) ** 0.5)
     assert measured.of_paper(row | {"method": "lime 25 segments"}) == pytest.approx((0.997**2 - 1 / 30) ** 0.5)
     assert measured.of_paper(row | {"network": "fashion_mnist-convnet-w4-d1-none-0"}) is None
+
+
+def test_few_networks_of_one_pixel_are_told_from_a_high_ratio():
+    plain = {"members": "4", "snr": "2", "low": "1", "high": "3"} | {
+        f"corrected{end}": str((snr**2 - 0.25) ** 0.5) for end, snr in (("", 2), (" low", 1), (" high", 3))
+    }
+    assert measured.corrected(plain) == measured.corrected(plain | {"independent": ""})
+    assert measured.corrected(plain)[:3] == pytest.approx([(snr**2 - 0.25) ** 0.5 for snr in (2, 1, 3)])
+    alone = measured.corrected(plain | {"independent": "1"})
+    excess = 2 * (1.5 / math.pi) ** 0.5  # of a deviation of three degrees of freedom
+    assert alone[:3] == pytest.approx([((snr / excess) ** 2 - 0.25) ** 0.5 for snr in (2, 1, 3)])
+    row = {"network": "cifar10-resnet18-0", "method": "gradcam top", "independent": "1"}
+    assert measured.of_paper(row) < measured.of_paper(row | {"independent": ""})
 
 
 def test_rows_are_kept_as_they_are_made_and_not_made_again(elsewhere, monkeypatch):

@@ -11,9 +11,9 @@ from pathlib import Path
 import matplotlib
 import matplotlib.pyplot as plt
 
-from saliency_lib.book import plan, rows
+from saliency_lib.book import plan
 from saliency_lib.book.drawing import interval_dot
-from saliency_lib.book.measured import FILE, OF_ROWS, estimate, read
+from saliency_lib.book.measured import FILE, OF_ROWS, corrected, of_paper, read
 from saliency_lib.book.plotting import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, STYLE, YELLOW, Run, forest, keep
 from saliency_lib.estimates import Estimate
 
@@ -42,17 +42,18 @@ def draw(figures: Path) -> Path:
     matplotlib.style.use(STYLE)
     fig, axes = plt.subplots(2, 4, figsize=(9.2, 4.8), height_ratios=[1.25, 1])
     for ax, below, (method, title) in zip(axes[0], axes[1], TITLES.items()):
-        ax.axhline(_papers(method), color=ORANGE, ls="--", lw=1)
+        papers = _papers(measured, method)
+        ax.axhline(papers, color=ORANGE, ls="--", lw=1)
         ax.set_title(title, fontsize=8)
         _over_accuracy(ax, [row for row in usual if row["method"] == method])
-        ways = {row["asked"] or "as usual": estimate(row) for row in asked if row["method"] == method}
-        _ways(below, ways, _papers(method), f"{title}, 8 epochs")
+        ways = {row["asked"] or "as usual": corrected(row) for row in asked if row["method"] == method}
+        _ways(below, ways, papers, f"{title}, 8 epochs")
     for below in axes[1, 1:3]:
         below.set_yticklabels([])
     axes[0, 0].set_ylabel("SNR, corrected")
     _legend(axes[0, 3], axes[0, 0])
-    limes = {row["method"].removeprefix("lime "): estimate(row) for row in asked if row["method"].startswith("lime")}
-    _ways(axes[1, 3], limes, _papers("lime"), "LIME, 8 epochs")
+    limes = {row["method"].removeprefix("lime "): corrected(row) for row in asked if row["method"].startswith("lime")}
+    _ways(axes[1, 3], limes, _papers(measured, "lime"), "LIME, 8 epochs")
     axes[1, 3].yaxis.tick_right()
     content = {
         "id": NAME, "paper": "Tab. 1a, why ours differ", "alt": ALT, "numbers": numbers(measured), "verdicts": [],
@@ -68,8 +69,8 @@ def numbers(measured: Sequence[dict[str, str]]) -> dict:
     found: dict = {}
     for row in measured:
         way = ", ".join(filter(None, (row["method"], row["asked"])))
-        found.setdefault(row["arm"], {}).setdefault(f"epoch {row['epoch']}", {})[way] = estimate(row)
-    return found | {"paper": {method: _papers(method) for method in TITLES}}
+        found.setdefault(row["arm"], {}).setdefault(f"epoch {row['epoch']}", {})[way] = corrected(row)
+    return found | {"paper": {method: _papers(measured, method) for method in TITLES}}
 
 
 def _provenance(measured: Sequence[dict[str, str]]) -> dict:
@@ -80,8 +81,10 @@ def _provenance(measured: Sequence[dict[str, str]]) -> dict:
     return drawn | {"from": FILE, "rows": of_rows | {"networks": networks}}
 
 
-def _papers(method: str) -> float:
-    return rows.of_paper(method, "resnet18", "cifar10")[0]
+def _papers(measured: Sequence[dict[str, str]], method: str) -> float:
+    """The paper's number beside a method's rows, corrected as they are."""
+    row = next((row for row in measured if row["method"].startswith(method)), {"method": method})
+    return of_paper(row | {"network": f"{FOLDER}-"})
 
 
 def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
@@ -90,9 +93,9 @@ def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
         some = sorted((row for row in of_method if row["arm"] == arm), key=lambda row: int(row["epoch"]))
         right = [float(row["training accuracy"]) for row in some]
         for k, (x, row) in enumerate(zip(right, some)):
-            interval_dot(axes, x, estimate(row), colour, label=None if k else arm, size=4)
-            axes.annotate(row["epoch"], (x, float(row["corrected"])), (3, 3), textcoords="offset points", fontsize=6)
-        axes.plot(right, [float(row["corrected"]) for row in some], color=colour, lw=1)
+            interval_dot(axes, x, corrected(row), colour, label=None if k else arm, size=4)
+            axes.annotate(row["epoch"], (x, corrected(row).value), (3, 3), textcoords="offset points", fontsize=6)
+        axes.plot(right, [corrected(row).value for row in some], color=colour, lw=1)
     axes.set(xlabel="training accuracy", xlim=(None, 1.06), ylim=(0, None))
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from saliency_lib import controls, snr
 from saliency_lib.book import rows
 from saliency_lib.estimates import GROUPS, Estimate, number
 from saliency_lib.runtime.store import atomic, locked
@@ -42,17 +43,30 @@ def append(table: Path, known: Mapping, found: Mapping) -> None:
             out.writerows(every)
 
 
-def estimate(row: Mapping[str, str], name: str = "corrected") -> Estimate:
-    """A row's SNR with its interval over members: what noise adds to it taken off, or as it is, ``snr``."""
+def plugin(row: Mapping[str, str]) -> Estimate:
+    """A row's SNR by Eq. 5, with its interval over members."""
     n = int(row["members"])
-    low, high = ("low", "high") if name == "snr" else (f"{name} low", f"{name} high")
-    return Estimate(float(row[name]), float(row[low]), float(row[high]), df=min(n, GROUPS) - 1, n=n)
+    return Estimate(float(row["snr"]), float(row["low"]), float(row["high"]), df=min(n, GROUPS) - 1, n=n)
+
+
+def corrected(row: Mapping[str, str]) -> Estimate:
+    """The same less what noise adds to it, and what few members add where a map is worth few independent pixels."""
+    n, excess = int(row["members"]), _excess(row, int(row["members"]))
+    ends = (float(row[name]) for name in ("corrected", "corrected low", "corrected high"))
+    value, low, high = (snr.rooted((end**2 + 1 / n) / excess**2 - 1 / n) if end else 0.0 for end in ends)
+    return Estimate(value, low, high, df=min(n, GROUPS) - 1, n=n)
+
+
+def _excess(row: Mapping[str, str], members: int) -> float:
+    """How many times too large Eq. 5 is for the few pixels that the row's maps are worth, where that was measured."""
+    return controls.inflation(float(row["independent"]), members) if row.get("independent") else 1.0
 
 
 def of_paper(row: Mapping[str, str]) -> float | None:
-    """The paper's SNR of the row's method, network and data set, corrected, where it has one."""
+    """The paper's SNR of the row's method, network and data set, corrected alike, where it has one."""
     dataset, _, model = row["network"].rpartition("-")[0].partition("-")
-    found = rows.of_paper(" ".join(row["method"].split()[: 2 if "gradcam" in row["method"] else 1]), model, dataset)
+    name = " ".join(row["method"].split()[: 2 if "gradcam" in row["method"] else 1])
+    found = rows.of_paper(name, model, dataset, _excess(row, rows.PAPERS))
     return found[0] if len(found) == 1 else None
 
 
@@ -61,9 +75,9 @@ def lines(table: Path) -> Iterator[list[str]]:
     found = read(table)
     recipes = list(dict.fromkeys(row["arm"] for row in found))
     for row in sorted(found, key=lambda row: (recipes.index(row["arm"]), int(row["members"]), int(row["epoch"]))):
-        paper = of_paper(row)
+        paper, alone = of_paper(row), "no map: one number" if row.get("independent") == "1" else ""
         yield [
-            row["arm"] or "–", row["members"], row["epoch"], ", ".join(filter(None, (row["method"], row["asked"]))),
-            row["images"], str(estimate(row, "snr")), str(estimate(row)), "–" if paper is None else number(paper),
+            row["arm"] or "–", row["members"], row["epoch"], ", ".join(filter(None, (row["method"], row["asked"], alone))),
+            row["images"], str(plugin(row)), str(corrected(row)), "–" if paper is None else number(paper),
             f"{float(row['accuracy']):.3f}", f"{float(row['training accuracy']):.3f}",
         ]  # fmt: skip

@@ -6,6 +6,7 @@ figures of its data set and network as soon as it is there. It does without Jupy
 """
 
 import itertools
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,11 @@ from typing import Any
 
 import torch
 
-from saliency_lib import attribution, ensembles, inference, snr
+from saliency_lib import attribution, controls, ensembles, inference, snr
+from saliency_lib.attribution.method import Function
 from saliency_lib.book import measured, pipeline, profiles, script
 from saliency_lib.book.asked import OTHERWISE, asked
+from saliency_lib.data import ImageData
 from saliency_lib.data.registry import READ
 from saliency_lib.estimates import student
 from saliency_lib.runtime import deadline
@@ -203,6 +206,7 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
         "snr": f"{plugin.value:.4f}", "low": f"{plugin.low:.4f}", "high": f"{plugin.high:.4f}",
         "corrected": f"{less_noise.value:.4f}", "corrected low": f"{less_noise.low:.4f}",
         "corrected high": f"{less_noise.high:.4f}",
+        "independent": _independent(method, nets, of) if "gradcam" in row else "",
         "accuracy": f"{student([each['val_accuracy'][epoch - 1] for each in history]).value:.4f}",
         "training accuracy": f"{right.value:.4f}",
         "bfloat16": spec.recipe.bfloat16,
@@ -211,3 +215,10 @@ def _measured(ensemble: ensembles.Ensemble, row: str, options: dict, n: int | No
         "torch": torch.__version__,
         "data": "; ".join(f"{name}: {said}" for name, said in sorted(READ.items()) if name.startswith(spec.dataset)),
     }  # fmt: skip
+
+
+def _independent(method: Function, nets: Any, of: ImageData) -> str:
+    """How many independent pixels a map is worth, the median of some images; nothing for two networks."""
+    few = of.take(min(SAMPLED, len(of)))
+    pixels = controls.independent_pixels(snr.member_maps(method, nets, few.inputs(), few.labels)).median().item()
+    return "" if math.isnan(pixels) else f"{pixels:.3g}"

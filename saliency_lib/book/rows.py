@@ -38,8 +38,9 @@ def summary(m: Controlled) -> dict[str, Estimate | bool]:
     )
 
 
-def of_paper(row: str, model: str, dataset: str) -> list[float]:
-    """Table 1 of Woerl et al. 2023: a row's SNRs, corrected, of the networks that are most like ``model``.
+def of_paper(row: str, model: str, dataset: str, excess: float = 1.0) -> list[float]:
+    """Table 1 of Woerl et al. 2023: a row's SNRs, corrected, of the networks that are most like ``model``; they are
+    ``excess`` times too large where a map is worth few pixels.
 
     Of both data sets where ``dataset`` is none of them; empty for rows that the table does not have. All variants of
     SHAP stand beside its one row.
@@ -52,7 +53,7 @@ def of_paper(row: str, model: str, dataset: str) -> list[float]:
         return []
     like = ["resnet18", "resnet101"] if "resnet" in model else ["vgg19"]
     values = table.loc[[name], [model] if model in table else like]
-    return [snr.debiased_number(value, PAPERS) for value in values.to_numpy().ravel()]
+    return [snr.debiased_number(value / excess, PAPERS) for value in values.to_numpy().ravel()]
 
 
 def jointly(measured: Mapping[str, Controlled], names: Iterable[str], column: str) -> Replicates[dict]:
