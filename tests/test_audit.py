@@ -20,7 +20,7 @@ from scipy import stats
 from torch import nn
 
 from saliency_lib import __main__ as cli
-from saliency_lib import audit, similarity, snr
+from saliency_lib import audit, controls, similarity, snr
 from saliency_lib.audit import Problems, sentences, structure
 from saliency_lib.audit.agreement import SHIFTS
 from saliency_lib.book import profiles, report, script
@@ -66,7 +66,11 @@ def test_signal_is_that_of_the_library_and_its_null_has_no_place():
     place = torch.randn(1, 4, 1, 16, 16, generator=generator)
     maps = place + 0.5 * torch.randn(6, 4, 1, 16, 16, generator=generator)
     found = audit.signal(maps)
-    assert found.debiased == snr.measure_maps(maps).debiased() and found.shown
+    pixels = controls.independent_pixels(maps)
+    assert found.debiased == snr.measure_maps(maps).estimate(lambda p: controls.unbiased_power(p, pixels)).map(
+        snr.rooted
+    )
+    assert found.debiased.value == pytest.approx(snr.measure_maps(maps).debiased().value, rel=0.02) and found.shown
     assert found.null.value < 0.3 < 1.5 < found.debiased.value
     level = audit.signal(torch.full((6, 4, 1, 16, 16), 3.0) + 0.5 * torch.randn(6, 4, 1, 16, 16, generator=generator))
     assert not level.shown and level.null.value > 3, "a level is in moved maps as well"
@@ -74,6 +78,16 @@ def test_signal_is_that_of_the_library_and_its_null_has_no_place():
     for function in (audit.signal, audit.agreement):
         with pytest.raises(ValueError, match="not finite"):
             function(maps.where(maps < 2, math.nan))
+
+
+@pytest.mark.parametrize("members", [4, 5, 8])
+def test_coarse_maps_of_few_networks_are_not_too_calm(members):
+    generator = torch.Generator().manual_seed(0)
+    values = 2 + torch.randn(members, 20000, 1, 1, 1, generator=generator)
+    found = audit.signal(values.expand(-1, -1, 1, 4, 4))  # as of GradCAM at a last layer of one pixel
+    assert found.debiased.value == pytest.approx(2, rel=0.1)
+    assert snr.measure_maps(values).debiased().value > 2.2, "what the ratio alone would say"
+    assert audit.signal(values[:2]).debiased.value == snr.measure_maps(values[:2]).debiased().value, "two do not tell"
 
 
 def test_few_networks_that_share_nearly_all_are_heard_though_their_ratio_has_no_lower_end():
@@ -929,7 +943,9 @@ def test_the_null_is_of_several_ways_to_move_the_maps():
     maps = torch.randn(4, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     moved = torch.cat([shift(maps, derive(0, SHIFT, k)) for k in range(SHIFTS)], 1)
     assert len({tuple(part.flatten().tolist()) for part in moved.split(2, 1)}) == SHIFTS
-    assert audit.signal(maps).null == snr.measure_maps(moved).debiased()
+    pixels = controls.independent_pixels(moved)
+    null = snr.measure_maps(moved).estimate(lambda p: controls.unbiased_power(p, pixels)).map(snr.rooted)
+    assert audit.signal(maps).null == null
 
 
 def test_only_maps_that_are_clearly_the_same_with_random_weights_are_refused():

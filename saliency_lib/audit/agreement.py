@@ -1,5 +1,6 @@
 """What networks trained alike share in their maps: as a ratio of signal to noise, and pixel by pixel."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from saliency_lib import snr
 from saliency_lib.channels import finite, total
-from saliency_lib.controls import SHIFT, shift
+from saliency_lib.controls import SHIFT, independent_pixels, shift, unbiased_power
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime.seeds import derive
 
@@ -21,7 +22,7 @@ class Signal:
     """Signal-to-noise ratios of a method's maps; intervals are over members, and need three."""
 
     plugin: Estimate  # mean over images of Eq. 5 of Woerl et al. 2023
-    debiased: Estimate  # the same less what pure noise adds
+    debiased: Estimate  # the same less what pure noise adds, and few members of maps that are worth few pixels
     null: Estimate  # debiased, of the same maps, each moved about at random
     more: Estimate  # share of a map's power that members share, minus that of the moved maps
 
@@ -38,11 +39,17 @@ def _shared(p: snr.Powers) -> float:
 
 def signal(maps: Tensor, seed: int = 0) -> Signal:
     """Signal of maps (members, images, c, h, w); ValueError for values that are not finite."""
-    own = snr.measure_maps(finite(maps))
-    moved = snr.measure_maps(torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1))
+    both = finite(maps), torch.cat([shift(maps, derive(seed, SHIFT, k)) for k in range(SHIFTS)], 1)
+    own, moved = (snr.measure_maps(each) for each in both)
     plugin = own.estimate(snr.plugin_mean)
     more = own.estimate(lambda of_own, of_moved: _shared(of_own) - _shared(of_moved), moved)
-    return Signal(plugin.map(lambda value: max(value, 0.0)), own.debiased(), moved.debiased(), more)
+    unbiased = (_unbiased(measured, each) for measured, each in zip((own, moved), both))
+    return Signal(plugin.map(lambda value: max(value, 0.0)), *unbiased, more)
+
+
+def _unbiased(measured: snr.Measurement, maps: Tensor) -> Estimate:
+    pixels = independent_pixels(maps).nan_to_num(math.inf)  # two members do not tell how many
+    return measured.estimate(lambda p: unbiased_power(p, pixels)).map(snr.rooted)
 
 
 @dataclass(frozen=True)
