@@ -43,8 +43,8 @@ def signal(maps: Tensor, seed: int = 0) -> Signal:
     own, moved = (snr.measure_maps(each) for each in both)
     plugin = own.estimate(snr.plugin_mean)
     more = own.estimate(lambda of_own, of_moved: _shared(of_own) - _shared(of_moved), moved)
-    unbiased = (_unbiased(measured, each) for measured, each in zip((own, moved), both))
-    return Signal(plugin.map(lambda value: max(value, 0.0)), *unbiased, more)
+    debiased, null = (_unbiased(measured, each) for measured, each in zip((own, moved), both))
+    return Signal(plugin.map(lambda value: max(value, 0.0)), debiased, null, more)
 
 
 def _unbiased(measured: snr.Measurement, maps: Tensor) -> Estimate:

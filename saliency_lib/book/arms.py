@@ -5,6 +5,7 @@ Every arm is measured by three numbers together; one that explains the differenc
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def _provenance(measured: Sequence[dict[str, str]]) -> dict:
 def _papers(measured: Sequence[dict[str, str]], method: str) -> float:
     """The paper's number beside a method's rows, corrected as they are."""
     row = next((row for row in measured if row["method"].startswith(method)), {"method": method})
-    return of_paper(row | {"network": f"{FOLDER}-"})
+    return of_paper(row | {"network": f"{FOLDER}-"}) or math.nan
 
 
 def _over_accuracy(axes: plt.Axes, of_method: Sequence[dict[str, str]]) -> None:
