@@ -76,8 +76,9 @@ def lines(table: Path) -> Iterator[list[str]]:
     recipes = list(dict.fromkeys(row["arm"] for row in found))
     for row in sorted(found, key=lambda row: (recipes.index(row["arm"]), int(row["members"]), int(row["epoch"]))):
         paper, alone = of_paper(row), "no map: one number" if row.get("independent") == "1" else ""
+        method = ", ".join(filter(None, (row["method"], row["asked"], alone)))
         yield [
-            row["arm"] or "–", row["members"], row["epoch"], ", ".join(filter(None, (row["method"], row["asked"], alone))),
+            row["arm"] or "–", row["members"], row["epoch"], method,
             row["images"], str(plugin(row)), str(corrected(row)), "–" if paper is None else number(paper),
             f"{float(row['accuracy']):.3f}", f"{float(row['training accuracy']):.3f}",
         ]  # fmt: skip

@@ -74,10 +74,14 @@ def strided_convs(
     return convs
 
 
+def blocks(model: nn.Module) -> list[str]:
+    """Blocks of a residual network's stages, lowest first."""
+    return [f"{stage}.{name}" for stage in stages(model) for name, _ in model.get_submodule(stage).named_children()]
+
+
 def blocks_before_strides(model: nn.Module) -> list[str]:
-    """Blocks of a residual network's stages, lowest first, on whose maps strided convolutions print."""
-    blocks = [f"{stage}.{name}" for stage in stages(model) for name, _ in model.get_submodule(stage).named_children()]
-    return [block for block in blocks if strided_convs(model, [block])]
+    """Those of them on whose maps strided convolutions print."""
+    return [block for block in blocks(model) if strided_convs(model, [block])]
 
 
 def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Module, StridedConv]:
