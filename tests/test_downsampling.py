@@ -14,7 +14,7 @@ from saliency_lib.attribution import layers
 from saliency_lib.downsampling import (
     BilinearSurrogate,
     Segmenter,
-    blocks_before_strides,
+    blocks,
     smooth_backward,
     smooth_forward,
     strided_convs,
@@ -359,7 +359,8 @@ def test_networks_without_strides_have_nothing_to_smooth():
 
 def test_blocks_before_strides_are_those_of_all_stages_but_the_last():
     net = models.build("resnet18", 10, size=32).eval()
-    assert blocks_before_strides(net) == [f"layer{stage}.{block}" for stage in (1, 2, 3) for block in (0, 1)]
+    assert blocks(net) == [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    assert blocks(net, before_strides=True) == blocks(net)[:-2]
 
 
 def test_a_segmenter_learns_its_masks_and_leaves_the_network_alone():

@@ -5,17 +5,10 @@ places. ``smooth_backward`` averages the gradients of such layers over shifts, `
 ``BilinearSurrogate`` replaces the layers by trained ones without strides.
 """
 
-from saliency_lib.downsampling.remedies import (
-    blocks,
-    blocks_before_strides,
-    smooth_backward,
-    smooth_forward,
-    strided_convs,
-)
+from saliency_lib.downsampling.remedies import blocks, smooth_backward, smooth_forward, strided_convs
 from saliency_lib.downsampling.segmenter import Segmenter
 from saliency_lib.downsampling.surrogate import BilinearSurrogate
 
 __all__ = [
-    "BilinearSurrogate", "Segmenter", "blocks", "blocks_before_strides", "smooth_backward", "smooth_forward",
-    "strided_convs",
+    "BilinearSurrogate", "Segmenter", "blocks", "smooth_backward", "smooth_forward", "strided_convs",
 ]  # fmt: skip

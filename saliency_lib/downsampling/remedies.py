@@ -74,14 +74,10 @@ def strided_convs(
     return convs
 
 
-def blocks(model: nn.Module) -> list[str]:
-    """Blocks of a residual network's stages, lowest first."""
-    return [f"{stage}.{name}" for stage in stages(model) for name, _ in model.get_submodule(stage).named_children()]
-
-
-def blocks_before_strides(model: nn.Module) -> list[str]:
-    """Those of them on whose maps strided convolutions print."""
-    return [block for block in blocks(model) if strided_convs(model, [block])]
+def blocks(model: nn.Module, before_strides: bool = False) -> list[str]:
+    """Blocks of a residual network's stages, lowest first; or those alone on whose maps strided convolutions print."""
+    names = [f"{stage}.{name}" for stage in stages(model) for name, _ in model.get_submodule(stage).named_children()]
+    return [name for name in names if strided_convs(model, [name])] if before_strides else names
 
 
 def touched(model: nn.Module, layers: Sequence[str] | None, images: Tensor | None) -> dict[nn.Module, StridedConv]:
