@@ -148,6 +148,7 @@ def test_names_are_read_as_without_wrappers_also_where_a_part_was_wrapped(wrappe
     assert problems == [] and problems.remarks == []
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")  # PyTorch 2.11's own
 def test_a_factory_of_compiled_networks_is_told_so(tmp_path):
     torch.save(torch.compile(tiny_net(1)).state_dict(), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="the network is compiled, .* pass it as before torch.compile"):
