@@ -53,7 +53,7 @@ def corrected(row: Mapping[str, str]) -> Estimate:
     """The same less what noise adds to it, and what few members add where a map is worth few independent pixels."""
     n, excess = int(row["members"]), _excess(row, int(row["members"]))
     ends = (float(row[name]) for name in ("corrected", "corrected low", "corrected high"))
-    value, low, high = (snr.rooted((end**2 + 1 / n) / excess**2 - 1 / n) if end else 0.0 for end in ends)
+    value, low, high = (snr.rooted((end**2 + 1 / n) / excess**2 - 1 / n) for end in ends)
     return Estimate(value, low, high, df=min(n, GROUPS) - 1, n=n)
 
 
