@@ -2,6 +2,8 @@
 
 from importlib import metadata
 
+from saliency_lib.book import explorer
+
 project = "How much of a saliency map is noise?"
 author = "the authors of the companion"
 version = release = metadata.version("saliency-companion")
@@ -10,9 +12,9 @@ html_title = project
 extensions = ["myst_nb", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "saliency_lib.book.mathml"]
 templates_path = ["_templates"]
 html_theme = "sphinx_book_theme"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(explorer.SCRIPT)]
 html_css_files = ["site.css"]
-html_js_files = ["explorer.js"]
+html_js_files = [explorer.SCRIPT.name]
 html_show_sphinx = False
 html_copy_source = True
 html_theme_options = {

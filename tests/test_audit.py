@@ -895,7 +895,8 @@ def test_an_audit_from_the_command_line(mine, capsys):
     for word in ("x_other.safetensors", "y_cut.safetensors", "broken.png", "unknown method 'nonsense'"):
         assert word in said
     assert set(re.findall(r'(?:src|href)="([^"]{5})', page)) == {"data:"} and "http" not in page
-    assert page.count("<img") == 4 and all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', page))
+    assert page.count("<img") == 5 and page.count('class="explorer"') == 1 and "function explore(" in page
+    assert all(len(alt) > 40 for alt in re.findall(r'alt="([^"]*)"', page))
     assert page.index("What to do next") < page.index("What could not be done") < page.index("<h2")
     assert "3 networks: seed-0.safetensors" in said and "Three networks rarely rank anything" in said
     assert said.endswith(f"report: {mine / 'out' / 'report' / 'audit.html'}\n")

@@ -17,7 +17,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     # The sources alone, since setuptools leaves its build where it works.
-    parts = ("saliency_lib/**/*.py", "saliency_lib/**/*.mplstyle", "notebooks/**/*.ipynb", "notebooks/**/*.yaml")
+    parts = ("saliency_lib/**/*.*", "notebooks/**/*.ipynb", "notebooks/**/*.yaml")
     parts += ("data/published/*.csv", "data/figures.csv", "data/readings.csv", "pyproject.toml", "README.md", "LICENSE")
     for path in (path for part in parts for path in PROJECT.glob(part)):
         copy = folder / "source" / path.relative_to(PROJECT)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from numbers import Number
+from pathlib import Path
 
 import numpy as np
 from IPython.display import display
@@ -15,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+SCRIPT = Path(__file__).with_suffix(".js")  # for a page: gives all its explorers their controls
 WIDGET = "application/vnd.jupyter.widget-view+json"
 Setting = tuple[str, ...]  # the label that every control shows
 Picture = tuple[str, str]  # its data as a URL, and its alternative text
@@ -31,7 +33,7 @@ def explore(
     """Show a picture that is drawn anew when a control is moved.
 
     In JupyterLab the controls are widgets. Where ``SALIENCY_QUIET`` is set every picture of the page is drawn at once,
-    as a small WebP; ``docs/_static/explorer.js`` gives the page its controls, and without it the first one is shown.
+    as a small WebP; ``SCRIPT`` gives the page its controls, and without it the first one is shown.
     A picture is drawn once and kept. Errors of the first are raised here; those of later ones are told in their place.
 
     Parameters

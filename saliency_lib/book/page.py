@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 from nbconvert import HTMLExporter
 
+from saliency_lib.book.explorer import SCRIPT
 from saliency_lib.runtime.store import atomic
 
 HEAD = """<!doctype html>
@@ -38,5 +39,7 @@ def write(executed: Path, title: str, page: Path) -> None:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     exporter.exclude_anchor_links = True
     body, _ = exporter.from_notebook_node(book)
+    if 'class="explorer"' in body:
+        body += f"<script>\n{SCRIPT.read_text(encoding='utf-8')}</script>\n"
     with atomic(page) as temporary:
         temporary.write_text(HEAD.replace("{title}", escape(title)) + body + "</body>\n</html>\n", encoding="utf-8")

@@ -7,7 +7,6 @@ import pytest
 from chromium import NEEDED, chromium
 
 from saliency_lib.book import explorer
-from saliency_lib.runtime.store import PROJECT
 
 pytestmark = pytest.mark.browser
 
@@ -25,7 +24,7 @@ def test_controls_flip_the_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(explorer, "display", lambda data, raw: shown.append(data["text/html"]))
     explorer.explore(draw, figsize=(2, 1), n=range(3), kind=["one", "two"], start={"n": 1})
     frames = json.loads(re.search('json">(.*)</script>', shown[0]).group(1))["frames"]
-    script = (PROJECT / "docs" / "_static" / "explorer.js").read_text(encoding="utf-8")
+    script = explorer.SCRIPT.read_text(encoding="utf-8")
     page = f"<!doctype html><meta charset=utf-8><script>{script}</script><body>{shown[0]}"
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     with chromium() as (page, outside):

@@ -6,7 +6,8 @@ function explore(box, number) {
   const picture = box.querySelector("img");
   const places = controls.map((control) => control.at);
   const panel = document.createElement("div");
-  panel.className = "controls";
+  panel.style.cssText = "display: grid; gap: 0.3rem 0.8rem; align-items: center; font-size: 0.85rem; margin-bottom: 0.5rem;"
+    + "grid-template-columns: max-content minmax(8rem, 20rem) minmax(2rem, max-content)";
 
   const show = () => {
     const frame = controls.reduce((index, control, k) => index * control.labels.length + places[k], 0);
@@ -18,6 +19,7 @@ function explore(box, number) {
     const label = document.createElement("label");
     const input = document.createElement(slider ? "input" : "select");
     input.id = `explorer-${number}-${k}`;
+    input.style.cssText = slider ? "width: 100%" : "font: inherit; padding: 0.1rem 0.3rem";
     label.htmlFor = input.id;
     label.textContent = name;
     const value = document.createElement("output");
