@@ -32,13 +32,19 @@ class Checkpoint:
         self.path, self.parts, self.generators, self.histories = path, parts, generators, histories
         self.last = time.monotonic()
 
-    def load(self) -> int:
-        """Bring all to the state of the file; the epochs that are done. A file that cannot be read counts as none."""
+    def load(self, snapshots: Sequence[int] = ()) -> int:
+        """Bring all to the state of the file; the epochs that are done. A file that cannot be read counts as none, and
+        so does one that lacks some of the ``snapshots`` up to its epoch."""
         state = None
         if self.path and self.path.exists():
             with suppress(Exception):  # torch raises many kinds for a file that is broken or of another version
                 state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state is None:
+        if state is None or any(
+            epoch not in saved["snapshots"]
+            for saved in state["histories"]
+            for epoch in snapshots
+            if epoch <= state["epoch"]
+        ):
             return 0
         for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)
@@ -67,7 +73,7 @@ class Checkpoint:
                 "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
                 "histories": [asdict(history) for history in self.histories],
             }
-            with suppress(OSError), atomic(self.path) as temporary:
+            with suppress(OSError, RuntimeError), atomic(self.path) as temporary:  # PyTorch's, on a full disk
                 torch.save(state, temporary)
             self.last = time.monotonic()
         if over:

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.hooks import device_of, hooked
+from saliency_lib.attribution.grids import first_of
+from saliency_lib.hooks import device_of, dtype_of, hooked
 from saliency_lib.inference import check
 from saliency_lib.noisegrad import perturbed
+from saliency_lib.outputs import of_output
 from saliency_lib.runtime.progress import progress
 from saliency_lib.runtime.seeds import MEMBERS, WEIGHTS, derive, seeded
 
@@ -80,12 +82,12 @@ def dream(
     input_size, targets = size if input_size is None else input_size, torch.as_tensor(target).flatten()
     _check(models, targets, mean, std, min(size, input_size, steps, n_draws), subset, objective)
     for model in models:
-        check(model, torch.zeros(1, len(mean), input_size, input_size))
+        check(model, torch.zeros(1, len(mean), input_size, input_size, dtype=dtype_of(model)))
     wanted = MeanObjective(
         models, _logits_of(targets) if objective is None else objective, seed, subset, sigma, n_draws
     )
     see = _seen(mean, std, input_size, device_of(models[0], torch.empty(0)))
-    with seeded(seed), _numpy_seeded(seed):
+    with seeded(seed), _numpy_seeded(seed), torch.enable_grad():
         waves, picture = _start(size, None if len(mean) == 3 else len(mean), len(targets))
         optimizer = torch.optim.Adam(waves, lr=RATE)
         for _ in progress(range(steps), "dream"):
@@ -143,7 +145,7 @@ class MeanObjective:
 def _gradient(model: nn.Module, inputs: Tensor, objective: Callable) -> Tensor:
     x = inputs.clone().requires_grad_()
     with torch.enable_grad(), _activations(model) as activation:
-        model(x.clone().to(device_of(model, x)))  # which may be changed in place
+        model(x.clone().to(device_of(model, x), dtype_of(model)))  # which may be changed in place
         try:
             loss = objective(activation)
         except IndexError as error:
@@ -161,14 +163,18 @@ def _activations(model: nn.Module) -> Iterator[Callable[[str], Tensor]]:
     names: dict[nn.Module, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         names.setdefault(module, []).append(name.replace(".", "_") or "labels")
-    found = {}
+    found: dict[str, Tensor] = {}
+
+    def keep(module: nn.Module, _inputs, output) -> None:
+        of_it = of_output(output) if "labels" in names[module] else first_of(output)
+        found.update(dict.fromkeys(names[module], of_it))
 
     def activation(layer: str) -> Tensor:
         if layer not in found:
             raise ValueError(f"no layer {layer!r} took part; one of {', '.join(found)}")
         return found[layer]
 
-    with hooked(list(names), lambda module, _inputs, output: found.update(dict.fromkeys(names[module], output))):
+    with hooked(list(names), keep):
         yield activation
 
 

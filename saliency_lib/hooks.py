@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from saliency_lib.runtime import code
+
 _KNOWN: WeakKeyDictionary[nn.Module, dict] = WeakKeyDictionary()
 # Sides of the pictures that are tried where none is given, usual and small ones first.
 SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384, 160, 192, 240, 288, 320, 448, 512, 8)
@@ -17,6 +19,11 @@ SIDES = (32, 28, 16, 64, 96, 128, 224, 256, 299, 384, 160, 192, 240, 288, 320, 4
 def device_of(model: nn.Module, images: Tensor) -> torch.device:
     """Where the model is; where the images are, for one without parameters."""
     return next((p.device for p in model.parameters()), images.device)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The type of the model's weights; float32 for one without parameters."""
+    return next((p.dtype for p in model.parameters()), torch.float32)
 
 
 def known(model: nn.Module) -> dict:
@@ -101,15 +108,8 @@ def bare(model: nn.Module) -> nn.Module:
     """Such a copy in eval mode and without hooks, for a pass that nobody should notice; hooks that compute weights, as
     PyTorch's ``weight_norm``, ``spectral_norm`` and ``prune`` do, stay."""
     model = sharing(uncompiled(model)).eval()
-    for module in model.modules():
-        for hooks in (
-            module._forward_pre_hooks,
-            module._forward_hooks,
-            module._backward_pre_hooks,
-            module._backward_hooks,
-        ):
-            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.nn.utils")]:
-                del hooks[key]
+    for hooks, key in list(code.hooks_of(model)):
+        del hooks[key]
     return model
 
 
@@ -139,3 +139,28 @@ def probe(model: nn.Module) -> Tensor:
             continue
         return like.new_zeros(shape)
     raise ValueError(f"found no input that {type(model).__name__} takes; pass images=, a batch of one is enough")
+
+
+def laid_out(module: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """The module, its two-dimensional kernels in a memory layout."""
+    for p in module.parameters():
+        if p.ndim == 4:
+            p.data = p.data.contiguous(memory_format=layout)
+    return module
+
+
+def layout_of(model: nn.Module, images: Tensor | None = None) -> torch.memory_format:
+    """The memory layout for a model's kernels and pictures: channels last, which is faster, unless it flattens with
+    ``.view``; found by a pass of the first of the images, or of a blank picture that it takes."""
+    model = bare(model)
+    x = probe(model) if images is None else images[:1].detach().to(device_of(model, images))
+    try:
+        with torch.no_grad():
+            laid_out(model, torch.channels_last)(
+                x.clone(memory_format=torch.channels_last if x.ndim == 4 else torch.preserve_format)
+            )
+    except RuntimeError as error:
+        if "view size is not compatible" not in str(error):
+            raise
+        return torch.contiguous_format
+    return torch.channels_last

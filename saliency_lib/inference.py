@@ -1,7 +1,7 @@
 """What stands around every pass of a model: its input is checked, cut into batches that fit, and moved to it."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from saliency_lib.hooks import device_of, hooked, known, leaves
+from saliency_lib.outputs import HALF, chances, entry, how_read, of_output
 from saliency_lib.runtime.machine import free_memory
 
 PIXELS = {"cpu": 128 * 32**2, "cuda": 2048 * 32**2}  # per pass, where memory allows; measured on CPU (bench_methods)
 COPIES = 3  # of all activations: what is saved for the backward pass, its gradients, and what libraries hold meanwhile
-# Of the largest logit, by the precision of the output: far above rounding, in TF32 too.
-DIFFERENT = {torch.bfloat16: 0.1, torch.float16: 0.05}
-LEAST = 5e-3
+LEAST = 5e-3  # of the largest logit, by which two may differ: far above rounding, in TF32 too; more in half precision
 UNREACHED = ("not have been used in the graph", "does not require grad")  # in what autograd says of a cut-off input
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which do the same in either mode
 
@@ -88,7 +87,7 @@ def _looked_at(model: nn.Module, image: Tensor) -> Facts:
             alone = passed(image)
     if said := how_read(given[0]):
         warnings.warn(f"{type(model).__name__} gives {said}", stacklevel=4)
-    limit = DIFFERENT.get(_entry(given[0]).dtype, LEAST) * alone.abs().max()
+    limit = HALF.get(entry(given[0]).dtype, LEAST) * alone.abs().max()
     bytes_per_image = COPIES * (sum(sizes) + 2 * image.numel() * image.element_size())
     for other, when, cause in (
         (passed(image), "in a second pass", "is there F.dropout without training=self.training?"),
@@ -105,32 +104,6 @@ def fitting(model: nn.Module, images: Tensor) -> int:
     fast = PIXELS.get(device.type, PIXELS["cpu"]) // (images.shape[-1] * images.shape[-2])
     fits = free_memory(device) // 2 // max(1, facts(model, images).memory)
     return max(1, min(fast, fits))
-
-
-def _entry(output: Any) -> Any:
-    """The logits in what a model gives, as they are: itself, what it names so, or its first entry."""
-    if hasattr(output, "logits"):
-        return output.logits
-    if isinstance(output, Mapping):
-        return output["logits"] if "logits" in output else next(iter(output.values()), None)
-    return output[0] if isinstance(output, (tuple, list)) and output else output
-
-
-def of_output(output: Any) -> Any:
-    """The logits in what a model gives: itself, its ``logits``, or its first entry; in float32 at least."""
-    found = _entry(output)
-    half = isinstance(found, Tensor) and found.dtype in DIFFERENT
-    return found.float() if half else found
-
-
-def how_read(output: Any) -> str:
-    """What of a model's output is taken for its logits; nothing to say of a tensor."""
-    if isinstance(output, Tensor):
-        return ""
-    named = hasattr(output, "logits") or (isinstance(output, Mapping) and "logits" in output)
-    part = "its logits are" if named else "the first entry is"
-    kind = type(output).__name__
-    return f"{'an' if kind[0] in 'AEIOaeio' else 'a'} {kind}; {part} taken for the logits"
 
 
 @contextmanager
@@ -207,9 +180,12 @@ def _reached(kernel: Callable, x: Tensor, y: Tensor | None, size: int) -> Tensor
     try:
         return kernel(x, y, size)
     except RuntimeError as error:
-        if not any(words in str(error) for words in UNREACHED):
+        frozen = torch.is_inference_mode_enabled() or "nference tensor" in str(error)
+        if not frozen and not any(words in str(error) for words in UNREACHED):
             raise
-        raise ValueError("no gradient reaches the input; is part of forward under no_grad, or detached?") from error
+        cut = "is part of forward under no_grad, or detached?"
+        mode = "leave torch.inference_mode(), and clone images and weights that were made in it"
+        raise ValueError(f"no gradient reaches the input; {mode if frozen else cut}") from error
 
 
 def logits(model: nn.Module, images: Tensor, batch_size: int | None = None, targets: Tensor | None = None) -> Tensor:
@@ -234,6 +210,7 @@ def log_odds(model: nn.Module, images: Tensor, targets: Tensor, batch_size: int 
     Their sigmoid is the softmax probability, which rounds to 0 and 1 where they do not.
     """
     z, targets = logits(model, images, batch_size, targets).double(), targets.to(images.device)[:, None]
+    chances(z[:1])  # or there is nothing to have odds against
     return z.gather(1, targets)[:, 0] - z.scatter(1, targets, -torch.inf).logsumexp(1)
 
 

@@ -27,5 +27,7 @@ def random_maps(law: str, shape: Sequence[int], seed: int) -> Tensor:
 
 def sobel(pictures: Tensor) -> Tensor:
     """Edges of pictures or maps (n, 1, h, w) by Sobel's filter: never negative, same shape, float32, on the CPU."""
+    if pictures.ndim != 4 or pictures.shape[1] != 1:
+        raise ValueError(f"edges are of grey pictures (n, 1, h, w), not {tuple(pictures.shape)}")
     found = [torch.as_tensor(filters.sobel(picture[0].detach().cpu().numpy())) for picture in pictures]
     return torch.stack(found)[:, None].float()

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.hooks import bare, copied, probe, sharing, tensors, used_by
-from saliency_lib.inference import of_output
+from saliency_lib.hooks import bare, copied, laid_out, layout_of, probe, sharing, tensors, used_by
+from saliency_lib.outputs import of_output
 from saliency_lib.runtime.seeds import LAYERS, derive, seeded
 
 STD = 0.01  # of the paper's truncated normal draws
@@ -172,16 +172,8 @@ def layers(
     return {name: tuple(found[name]) for name in reversed(found)}
 
 
-def _channels_last(module: nn.Module) -> nn.Module:
-    """The module, its two-dimensional kernels in the memory layout in which the methods send pictures."""
-    for p in module.parameters():
-        if p.ndim == 4:
-            p.data = p.data.contiguous(memory_format=torch.channels_last)
-    return module
-
-
-def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], keep_statistics: bool) -> None:
-    """Give a module new weights on memory of their own, drawn on the CPU."""
+def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], keep_statistics: bool, layout) -> None:
+    """Give a module new weights on memory of their own in a layout, drawn on the CPU."""
     drawn, device = copy.deepcopy(module), next((t.device for t in (*module.parameters(), *module.buffers())), "cpu")
     drawn.to("cpu").to(memory_format=torch.contiguous_format)  # draws come in the order of memory
     with seeded(seed), torch.no_grad():
@@ -190,14 +182,15 @@ def _redraw(module: nn.Module, seed: int, draw: Callable[[nn.Module], None], kee
             reset()
             for name, statistic in module.named_buffers(recurse=False) if keep_statistics else ():
                 getattr(drawn, name).copy_(statistic)
-    for name, inside in _channels_last(drawn.to(device)).named_modules():
+    for name, inside in laid_out(drawn.to(device), layout).named_modules():
         for key, tensor in (*inside.named_parameters(recurse=False), *inside.named_buffers(recurse=False)):
             setattr(module.get_submodule(name), key, tensor)
 
 
 def _copies(model, seed, images, only, draw, keep_statistics, cascade: bool) -> Iterator[tuple[str, nn.Module]]:
     """Copies with one more layer redrawn each, or only one unless ``cascade``."""
-    original = _channels_last(copied(model))
+    layout = layout_of(model, images)
+    original = laid_out(copied(model), layout)
     order = layers(original, images, only)
     numbers = {name: k for k, (name, _) in enumerate(original.named_modules())}
     seeds = {holder: derive(seed, LAYERS, numbers[holder]) for holders in order.values() for holder in holders}
@@ -208,7 +201,7 @@ def _copies(model, seed, images, only, draw, keep_statistics, cascade: bool) -> 
         for name, holders in order.items():
             current = sharing(current if cascade else original)
             for holder in holders:
-                _redraw(current.get_submodule(holder), seeds[holder], drawing(holder), keep_statistics)
+                _redraw(current.get_submodule(holder), seeds[holder], drawing(holder), keep_statistics, layout)
             yield name, current
 
     return redrawn()

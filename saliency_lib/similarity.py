@@ -27,8 +27,16 @@ def unit(maps: Tensor) -> Tensor:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Correlation of values, (n,) float64, from a and b (n, ...); not a number for constant maps."""
     a, b = (m.detach().double().flatten(1) for m in (a, b))
+    varied = _varies(a) & _varies(b)
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-    return (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+    found = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1)).sqrt()
+    return torch.where(varied, found, torch.nan)  # what rounding leaves of a constant is no correlation
+
+
+def _varies(maps: Tensor) -> Tensor:
+    """Whether each map has more than one value, (n,) bool."""
+    flat = maps.flatten(1)
+    return flat.amax(1) > flat.amin(1)
 
 
 def _same_shape(a: Tensor, b: Tensor) -> None:
@@ -124,28 +132,35 @@ def _histograms(maps: Tensor, cell: int | None = None) -> Tensor:
     side = min(maps.shape[-2:])
     cell = hog_cell(side) if cell is None else cell
     if cell < 1 or 3 * cell > side:
-        raise ValueError(f"maps of {side} pixels have no 3x3 cells of {cell} pixels; use cell={side // 3} or less")
+        advice = f"use cell={side // 3} or less" if side >= 3 else "take larger maps"
+        raise ValueError(f"maps of {side} pixels have no 3x3 cells of {cell} pixels; {advice}")
     cells = {"pixels_per_cell": (cell, cell), "channel_axis": 0}
     return torch.from_numpy(np.stack([feature.hog(v, **cells) for v in unit(maps.detach().double()).cpu().numpy()]))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Likeness of maps, ``measure(a, b)``, (n,) float64, by what ``prepare`` makes of (n, c, h, w)."""
+    """Likeness of maps (n, c, h, w), ``measure(a, b)``, (n,) float64, by what ``prepare`` makes of them once channels
+    are reduced."""
 
+    reduce: Callable[[Tensor], Tensor]
     prepare: Callable[[Tensor], Any]
     alike: Callable[[Any, Any], Tensor]
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         _same_shape(a, b)
-        return self.alike(self.prepare(a), self.prepare(b))
+        return self.alike(self.prepare(self.reduce(a)), self.prepare(self.reduce(b)))
+
+
+def _unit_windows(maps: Tensor) -> _Windows:
+    return _Windows(unit(maps.detach().double()))
 
 
 MEASURES = {  # the four of Adebayo et al. 2018 with their channel reductions: of maps (n, c, h, w), one value per image
-    "rank correlation": Measure(lambda maps: _ranks(total(maps)), pearson),
-    "absolute rank correlation": Measure(lambda maps: _ranks(abs_sum(maps)), pearson),
-    "SSIM": Measure(lambda maps: _Windows(unit(total(maps).detach().double())), _ssim),
-    "HOG": Measure(lambda maps: _histograms(total(maps)), pearson),
+    "rank correlation": Measure(total, _ranks, pearson),
+    "absolute rank correlation": Measure(abs_sum, _ranks, pearson),
+    "SSIM": Measure(total, _unit_windows, _ssim),
+    "HOG": Measure(total, _histograms, pearson),
 }
 
 
@@ -154,12 +169,13 @@ class Prepared:
     """Maps (n, c, h, w) that are compared more than once: what a measure needs of them is made once and kept."""
 
     maps: Tensor
-    made: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, tuple[Any, Tensor]] = field(default_factory=dict)
 
-    def by(self, measure: str) -> Any:
-        """What the measure compares."""
+    def by(self, measure: str) -> tuple[Any, Tensor]:
+        """What the measure compares, and whether each map varies, (n,) bool on the CPU."""
         if measure not in self.made:
-            self.made[measure] = MEASURES[measure].prepare(self.maps)
+            reduced = MEASURES[measure].reduce(finite(self.maps))
+            self.made[measure] = MEASURES[measure].prepare(reduced), _varies(reduced).cpu()
         return self.made[measure]
 
 
@@ -178,10 +194,12 @@ def compare(
         raise ValueError(f"unknown measure {unknown[0]!r}; some of {sorted(MEASURES)}, as a list")
     first, second = (m if isinstance(m, Prepared) else Prepared(m) for m in (a, b))
     _same_shape(first.maps, second.maps)
-    flat = [finite(m.maps).cpu().flatten(1) for m in (first, second)]
-    varied = torch.stack([m.amax(1) > m.amin(1) for m in flat]).all(0)
-    found = {name: MEASURES[name].alike(first.by(name), second.by(name)) for name in measures}
-    return {name: torch.where(varied, values.cpu().nan_to_num(0), 0).numpy() for name, values in found.items()}
+    found = {}
+    for name in measures:
+        (a, of_a), (b, of_b) = first.by(name), second.by(name)
+        values = MEASURES[name].alike(a, b).cpu().nan_to_num(0)
+        found[name] = torch.where(of_a & of_b, values, 0).numpy()
+    return found
 
 
 def of_pairs(members: Sequence[Tensor], measure: str, others: Sequence[Tensor] | None = None) -> np.ndarray:
@@ -214,9 +232,9 @@ def overlaps(members: Tensor, share: float = 0.1) -> Tensor:
     """Intersection over union of the areas that two members' maps (members, images, c, h, w) mark:
     (images, members, members).
 
-    An area is the ``share`` of the pixels with the largest absolute values, summed over channels, or less where
-    values are equal. Two areas drawn at random overlap by share / (2 - share). ValueError for values that are not
-    finite, and for maps of so few pixels that all would be marked.
+    An area is the ``share`` of the pixels with the largest absolute values, summed over channels, or less where values
+    are equal; not a number for two maps that are constant. Two areas drawn at random overlap by share / (2 - share).
+    ValueError for values that are not finite, and for maps of so few pixels that all would be marked.
     """
     strength = abs_sum(finite(members)).flatten(2)
     rest = math.floor((1 - share) * strength.shape[2] + 1e-6)  # pixels that are not marked; 0.1 of 10 is one

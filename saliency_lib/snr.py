@@ -208,7 +208,7 @@ def measure(
     Parameters
     ----------
     ensemble : sequence of nn.Module
-        ``ensemble[i]`` gives a module in eval mode; it is dropped before the next is asked for.
+        ``ensemble[i]`` gives a module in eval mode; no more than three are held at a time.
     images, targets : Tensor
         (n, c, h, w) normalised, and (n,), the same classes for all members (Woerl et al.: the true labels).
     seed : int

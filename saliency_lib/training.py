@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from saliency_lib.augmentation import AUGMENT
 from saliency_lib.checkpoint import Checkpoint
 from saliency_lib.data import ImageData
+from saliency_lib.hooks import layout_of
 from saliency_lib.inference import accuracy
 from saliency_lib.models.stacked import Stacked
+from saliency_lib.outputs import of_output
 from saliency_lib.recipe import Recipe
 from saliency_lib.recipe import default_device as default_device
 from saliency_lib.recipe import fastest as fastest
@@ -104,20 +106,22 @@ def fit_together(
     started, device, members = time.monotonic(), recipe.device, len(models)
     if not models or len(models) != len(seeds):
         raise ValueError(f"every network needs a seed of its own; there are {len(models)} networks, {len(seeds)} seeds")
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    train, val = train.to(device), None if val is None else val.to(device)
+    layout = torch.contiguous_format
+    if recipe.channels_last:
+        layout = layout_of(models[0].to(device), train.inputs(slice(1)))
     for model in models:
         model.to(device).to(memory_format=layout)
     network: nn.Module = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
-    train, val = train.to(device), None if val is None else val.to(device)
     optimizer, schedule = _optimizer(network, recipe, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     histories, chance = [History() for _ in models], _generators(seeds, augmentation or [None] * members)
     state = Checkpoint(checkpoint, (network, optimizer, schedule), sum(chance, []), histories)
     with seeded(seeds[0]), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
-        done = state.load()
+        done = state.load(snapshots)
         _hand_over(network, models)
         earlier = histories[0].seconds * members
         for epoch in range(done + 1, recipe.epochs + 1):
-            loss, right = _epoch(network.train(), _batches(train, recipe, *chance), recipe, optimizer, schedule)
+            loss, right = _epoch(network.train(), _batches(train, recipe, *chance), recipe, layout, optimizer, schedule)
             if not loss.isfinite().all():
                 advice = f"lower the learning rate ({recipe.lr:g}) or look for broken pixels"
                 raise FloatingPointError(f"the loss of epoch {epoch} is {loss.sum().item()}: {advice}")
@@ -143,14 +147,13 @@ def _hand_over(network: nn.Module, models: Sequence[nn.Module]) -> None:
         model.eval()
 
 
-def _epoch(network: nn.Module, batches: Iterator, recipe: Recipe, optimizer, schedule) -> tuple[Tensor, Tensor]:
+def _epoch(network: nn.Module, batches: Iterator, recipe: Recipe, layout, optimizer, schedule) -> tuple[Tensor, Tensor]:
     """Sums over the images of every member's loss, and of how many it got right, (members,) each, while it trains."""
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     loss: Tensor | float = 0.0
     right: Tensor | float = 0.0
     for x, y in batches:
         with _precision(recipe):
-            out = network(x.contiguous(memory_format=layout)).reshape(*y.shape, -1)
+            out = of_output(network(x.contiguous(memory_format=layout))).reshape(*y.shape, -1)
         losses = F.cross_entropy(out.float().flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
         optimizer.zero_grad(set_to_none=True)
         losses.sum().backward()

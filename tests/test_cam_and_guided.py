@@ -171,7 +171,7 @@ def test_unknown_layers_get_a_sentence():
         attribution.gradcam(net, x, y, layer="spare")
     with pytest.raises(ValueError, match="has no feature maps"):
         attribution.gradcam(net, x, y, layer="fc")
-    with pytest.raises(ValueError, match="no convolutional stage"):
+    with pytest.raises(ValueError, match="no stage on which"):
         attribution.gradcam(tiny_net(name="mlp"), x, y)
     with pytest.raises(ValueError, match="one stage only"):
         attribution.gradcam(tiny_net(name="convnet-w8-d1-max"), x, y, layer="mid")

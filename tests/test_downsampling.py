@@ -414,7 +414,9 @@ def test_losses_are_means_over_images_whatever_the_batch():
 
 def test_every_epoch_has_an_order_of_its_own_also_when_training_goes_on(monkeypatch):
     seen, pairs, (x, _) = [], BilinearSurrogate._pairs, batch(24)
-    monkeypatch.setattr(BilinearSurrogate, "_pairs", lambda self, images: seen.append(images) or pairs(self, images))
+    monkeypatch.setattr(
+        BilinearSurrogate, "_pairs", lambda self, images, *more: seen.append(images) or pairs(self, images, *more)
+    )
     surrogate = BilinearSurrogate(tiny_net())
     for _ in range(2):
         surrogate.fit(x, epochs=1, batch_size=24)

@@ -15,7 +15,7 @@ PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob
 # The floor plan of docs/architecture.md, from the ground up: a file imports from its own room and from those before it.
 FLOORS = (
     ("runtime",),
-    ("augmentation", "channels", "estimates", "hooks", "models"),
+    ("augmentation", "channels", "estimates", "hooks", "models", "outputs"),
     ("inference", "ranks"),
     ("data", "recipe", "checkpoint"),
     ("training",),

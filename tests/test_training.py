@@ -73,7 +73,8 @@ def test_an_epoch_shows_every_image_once_in_batches_of_nearly_equal_size():
             self.layer = nn.Linear(1, 10)
 
         def forward(self, x):
-            seen.append(x[:, 0, 0, 0].detach().clone())
+            if self.training:
+                seen.append(x[:, 0, 0, 0].detach().clone())
             return self.layer(x[:, 0, 0, :1])
 
     train = digits(130)

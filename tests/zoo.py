@@ -18,7 +18,7 @@ from torchvision.models import list_models
 from saliency_lib.attribution import METHODS, grids, layers
 from saliency_lib.audit import Builder, builder
 from saliency_lib.hooks import hooked
-from saliency_lib.inference import of_output
+from saliency_lib.outputs import of_output
 from saliency_lib.runtime.seeds import seeded
 
 PAGE = Path(__file__).parent.parent / "docs" / "networks.md"
@@ -29,7 +29,7 @@ FEW = {  # options that leave little to compute
 }  # fmt: skip
 SHORT = {  # sentences of refusal, and how the table says them
     "has none in use": "no ReLU", "are functions called in forward": "ReLU function", "does not add up": "no sum",
-    "a forward of its own": "own pooling", "has no convolutional stage": "no layer",
+    "a forward of its own": "own pooling", "has no stage on which": "no layer",
 }  # fmt: skip
 BOTH = {"deeplift, deeplift_shap": "deeplift\\*", "guided_backprop, guided_gradcam": "guided\\*"}
 TORCHVISION = list_models(torchvision.models)

@@ -6,6 +6,7 @@ from torch import Tensor
 from saliency_lib.attribution import layers
 from saliency_lib.attribution.baselines import baseline_or_zero
 from saliency_lib.attribution.method import method
+from saliency_lib.outputs import chances
 
 
 @method("Simonyan et al. 2014; Woerl et al. 2023, Eq. 6", forwards=1, backwards=1)
@@ -41,8 +42,8 @@ def probability_gradient(model, images, seed):
     """
 
     def kernel(x, y, size):
-        chances = model(x.requires_grad_()).softmax(1).gather(1, y[:, None])
-        return torch.autograd.grad(chances.sum(), x)[0]
+        of_target = chances(model(x.requires_grad_())).gather(1, y[:, None])
+        return torch.autograd.grad(of_target.sum(), x)[0]
 
     return kernel
 

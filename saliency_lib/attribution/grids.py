@@ -8,8 +8,14 @@ import torch
 from torch import Tensor, nn
 
 MOST = 16  # tokens of no place, as of the class and registers; they come first
-SPATIAL = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)  # which give (n, c, h, w)
-POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Dropout, nn.Identity)
+SPATIAL = (  # which give (n, c, h, w)
+    nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d,
+)  # fmt: skip
+POINTWISE = (  # which leave all places where they are
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish,
+    nn.Softplus, nn.Softsign, nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid,
+    nn.Dropout, nn.Dropout2d, nn.GroupNorm, nn.Identity,
+)  # fmt: skip
 LIKE = 0.2  # how far the shape of a grid may be from that of the picture, relative to it
 
 

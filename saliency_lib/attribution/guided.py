@@ -13,13 +13,18 @@ from saliency_lib.hooks import graph, hooked, uncompiled
 RECTIFIERS = ("ReluBackward", "HardtanhBackward", "ThresholdBackward")  # what cuts off negative values, in autograd
 
 
+def _rectifies(node) -> bool:
+    """Whether a node of autograd's graph cuts off negative values, as ReLU or by a clamp at zero."""
+    return node.name().startswith(RECTIFIERS) or ("Clamp" in node.name() and getattr(node, "_saved_min", None) == 0)
+
+
 @contextmanager
 def relus_are_modules(model: nn.Module) -> Iterator[None]:
     """Raise ValueError after a forward pass inside the block unless every ReLU in it was a module, seen by hooks."""
     nodes = []
 
     def compare(_model, _inputs, output: Tensor) -> None:
-        found = [node for node in graph(output) if node.name().startswith(RECTIFIERS)]
+        found = [node for node in graph(output) if _rectifies(node)]
         unseen = [node for node in found if node not in nodes]
         if not nodes:
             raise ValueError(
@@ -44,7 +49,8 @@ def guided_backprop(model, images, seed):
     Raises
     ------
     ValueError
-        If a ReLU is a function in place of a module, or there is none.
+        If a ReLU, or a clamp at zero, is a function in place of a module, or there is none. A ReLU that is written as
+        a mask or a maximum is not seen.
     """
     from captum.attr import GuidedBackprop  # here, since it takes half a second
 

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from saliency_lib.attribution import layers
 from saliency_lib.attribution.baselines import baseline_or_zero
+from saliency_lib.attribution.grids import first_of, with_first
 from saliency_lib.attribution.method import method
 from saliency_lib.hooks import hooked
 
@@ -46,16 +47,22 @@ def integrated_gradients(
     start = baseline_or_zero(baseline, images)
     explained = [] if layer is None else [layers.find(model, layer)]
 
+    given: list = []  # the layer's output, of which captum gets the tensor alone
+
+    def alone(_module, _inputs, out):
+        given[:] = [out]
+        return first_of(out)
+
     def forward(x: Tensor) -> Tensor:
         # After captum's hook, whose value what follows may change in place.
-        with hooked(explained, lambda _module, _inputs, out: out.clone()):
+        with hooked(explained, lambda _module, _inputs, out: with_first(given[0], out.clone())):
             return model(x)
 
     along = LayerIntegratedGradients(forward, *explained) if explained else IntegratedGradients(forward)
 
     def kernel(x, y, size):
         at_once = size if len(x) * n_steps > size else None
-        with layers.used(model, layer) as grids:
+        with layers.used(model, layer) as grids, hooked(explained, alone):
             found = along.attribute(
                 x, start.to(x), target=y, n_steps=n_steps, method=quadrature, internal_batch_size=at_once
             )

@@ -30,7 +30,9 @@ def find(model: nn.Module, layer: str) -> nn.Module:
         return named[layer]
     found = stages(model)
     if not found:
-        raise ValueError(f"{type(model).__name__} has no convolutional stage, so no layer {layer!r}; name a layer")
+        raise ValueError(
+            f"{type(model).__name__} has no stage on which its logits depend, so no layer {layer!r}; name a layer"
+        )
     if layer == "mid" and len(found) < 2:
         raise ValueError(f"{type(model).__name__} has one stage only, {found[0]!r}, so no layer 'mid'; name a layer")
     return model.get_submodule(found[-1] if layer == "top" else found[(len(found) - 1) // 2])
@@ -58,7 +60,7 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
         grid = grid_of(value, images[0], module) if isinstance(value, Tensor) else None
         if value in spatial:
             grid = Grid("maps", (value.shape[2], value.shape[3]))
-        if grid is None:
+        if grid is None or len(value) != len(images[0]):  # some layers see windows, or tokens first
             what = tuple(value.shape) if isinstance(value, Tensor) else type(out).__name__
             raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w), nor a grid of tokens, but {what}")
         grids[:] = [grid]

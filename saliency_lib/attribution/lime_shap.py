@@ -97,14 +97,14 @@ def draw_coalitions(k: int, n_samples: int, seed: int) -> tuple[np.ndarray, np.n
         sizes = inner.sum(1)
         weights = np.array([(k - 1) / (math.comb(k, s) * s * (k - s)) for s in sizes])
         return np.concatenate([ends, inner]), weights
-    if n_samples - 2 < k - 1:
-        raise ValueError(f"{n_samples} samples cannot tell {k} superpixels apart; take n_samples={4 * k} or more")
     rng, sizes = np.random.default_rng(derive(seed, k)), np.arange(1, k)
     chance = 1 / (sizes * (k - sizes))
     pairs = -(-(n_samples - 2) // 2)
     size = rng.choice(sizes, pairs, p=chance / chance.sum())
     half = rng.random((pairs, k)).argsort(1).argsort(1) < size[:, None]
     inner = np.stack([half, ~half], 1).reshape(-1, k)[: n_samples - 2]
+    if np.linalg.matrix_rank(inner[:, :-1] - inner[:, -1:].astype(float)) < k - 1:
+        raise ValueError(f"{n_samples} samples cannot tell {k} superpixels apart; take n_samples={4 * k} or more")
     return np.concatenate([ends, inner]), np.ones(len(inner))
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saliency_lib.attribution.method import method
+from saliency_lib.outputs import chances
 
 CELLS, SHOWN = 7, 0.5  # of RISE: cells of the coarse grid, each way, and the probability that one is shown
 
@@ -73,7 +74,7 @@ def rise(model, images, seed, *, n_masks: int = 1000):
         total = torch.zeros(len(x), h * w, device=x.device)
         for part in torch.arange(n_masks).split(max(1, size // len(x))):
             keep = masks(part).to(x)
-            scores = _scores(model, x, y, keep, size, lambda logits: logits.softmax(1))
+            scores = _scores(model, x, y, keep, size, chances)
             total += scores @ keep.flatten(1).to(scores)
         return total.view(-1, 1, h, w) / (n_masks * SHOWN)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_lib.attribution.grids import POINTWISE, Grid, first_of, grid_of
 from saliency_lib.hooks import SIDES, bare, channels_of, hooked, known
-from saliency_lib.inference import of_output
+from saliency_lib.outputs import of_output
 from saliency_lib.runtime.seeds import seeded
 
 FIRST_LARGE = (224, 256, 128, 64, *sorted(SIDES))  # small ones leave one resolution, but are soon tried
@@ -34,17 +34,17 @@ class _Value:
 def stages(model: nn.Module) -> list[str]:
     """Names of the layers that close a stage, lowest first; empty for a network without any.
 
-    The model's own ``stages`` if it lists names of modules; the residual stages ``layer1`` to ``layer4``; else what a
-    pass shows: of every resolution the last output before pooling on which the logits depend, (n, c, h, w),
-    (n, h, w, c) or tokens (n, t, c), normalisations after it left aside; in a network of one resolution, what comes
-    last before every convolution and at the end.
+    The model's own ``stages`` if it lists names of modules; the residual stages ``layer1`` to ``layer4``, where these
+    are four and hold convolutions; else what a pass shows: of every resolution the last output before pooling on which
+    the logits depend, (n, c, h, w), (n, h, w, c) or tokens (n, t, c), normalisations after it left aside; in a network
+    of one resolution, what comes last before every convolution and at the end.
     """
     named = dict(model.named_modules())
     own = getattr(model, "stages", ())
     if isinstance(own, (list, tuple)) and own and all(isinstance(name, str) and name in named for name in own):
         return list(own)
     residual = [f"layer{k}" for k in range(1, 5)]
-    if all(name in named for name in residual):
+    if all(name in named and channels_of(named[name]) for name in residual) and "layer5" not in named:
         return residual
     seen, parts = known(model).setdefault("stages", {}), tuple((name, type(module)) for name, module in named.items())
     if not seen.get(parts):

@@ -103,22 +103,23 @@ def weights_for(content: Any, model: nn.Module) -> list[Found]:
         ends = [name for name in tensors if f".{name}".endswith(f".{needed[0]}")]
         for prefix in dict.fromkeys(name.removesuffix(needed[0]) for name in ends):
             inside = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
-            if all(prefix + name in tensors for name in needed) and not any(_longer(name, model) for name in inside):
+            if all(prefix + name in tensors for name in needed) and not any(_other(name, model) for name in inside):
                 state = {name: tensors.get(prefix + name, own[name]) for name in own}
                 rest = [name for name in tensors if name.removeprefix(prefix) not in own or not name.startswith(prefix)]
                 found.append(Found(where, prefix, state, rest))
     return sorted(found, key=Found.rank)
 
 
-def _longer(name: str, model: nn.Module) -> bool:
-    """Whether a name is of a row of modules that the network has, but behind its end: the row of a deeper network."""
+def _other(name: str, model: nn.Module) -> bool:
+    """Whether a name is of another network: of a row of modules that this one has, but behind its end; or of a bias or
+    statistic that this one does without."""
     parts, module = name.split("."), model
     for part in parts[:-1]:
         children = dict(module.named_children())
         if part not in children:
             return bool(children) and part.isdigit() and isinstance(module, (nn.Sequential, nn.ModuleList))
         module = children[part]
-    return False
+    return (module._parameters | module._buffers).get(parts[-1], ...) is None
 
 
 def said_of(choices: list[Found]) -> str:

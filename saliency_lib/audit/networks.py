@@ -16,8 +16,9 @@ from saliency_lib.audit.saved import is_saved
 from saliency_lib.audit.zoo import Builder, of_factory
 from saliency_lib.ensembles.files import digest
 from saliency_lib.hooks import copied, sharing, uncompiled
-from saliency_lib.inference import how_read, logits, of_output
+from saliency_lib.inference import logits
 from saliency_lib.noisegrad import choose_sigma, perturbed
+from saliency_lib.outputs import how_read, of_output
 from saliency_lib.runtime.seeds import WEIGHTS, derive, seeded
 
 CHECKPOINTS = {".pt", ".pth", ".tar", ".ckpt", ".bin", ".safetensors"}  # model_best.pth.tar
@@ -140,6 +141,10 @@ def sides(z: Tensor) -> Tensor:
 def two_sided(model: nn.Module) -> nn.Module:
     """A network with one output as one with the logits, (n, 2), of its two :func:`sides`: a copy on the same weights,
     of the same class but for its ``forward``, so that all names in it stay."""
+    if "forward" in vars(model):
+        raise ValueError(
+            f"the forward of {type(model).__name__} is set from outside, as accelerate does; pass the network itself"
+        )
     made, kind = sharing(model), type(model)
     made.__class__ = type(kind.__name__, (kind,), {"forward": lambda self, x: sides(of_output(kind.forward(self, x)))})
     return made

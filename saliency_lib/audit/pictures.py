@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from saliency_lib.inference import logits
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
 LARGEST = 512  # pixels, unless a size is asked for
 PREDICTED, FOLDERS = "predicted", "folders"
+Constants = Sequence[float] | float | None
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def read(
     problems: Problems,
     *,
     channels: int = 3,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Constants = None,
+    std: Constants = None,
     seed: int = 0,
 ) -> Pictures:
     """``n`` pictures (None: all) drawn from a folder, or from one folder per class; unreadable ones become problems.
@@ -110,11 +112,11 @@ def _listed(folder: Path, problems: Problems) -> tuple[tuple[str, ...], list[tup
 
 def _size(size: int | Sequence[int] | None, files: Sequence[Path]) -> int | Sequence[int]:
     """The size that is asked for, or the shorter side of the first picture that can be read, ``LARGEST`` at most."""
-    sides = [size] if isinstance(size, (int, float)) else size or [1]
-    if len(sides) > 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = [1] if size is None else np.ravel(size).tolist()
+    if not 1 <= len(sides) <= 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f"size is a side, or height and width, in whole pixels, not {size}")
-    if size:
-        return size
+    if size is not None:
+        return sides[0] if len(sides) == 1 else sides
     for path in files:
         with suppress(DataError, OSError, Image.DecompressionBombError):
             decode(path, 1, 3)
@@ -123,27 +125,31 @@ def _size(size: int | Sequence[int] | None, files: Sequence[Path]) -> int | Sequ
     return LARGEST
 
 
-def normalised(values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> Tensor:
-    """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``, of each channel; default: ImageNet's. ValueError for
-    another number of them."""
+def normalised(values: Tensor, mean: Constants, std: Constants) -> Tensor:
+    """Values (n, c, h, w) in [0, 1] less ``mean``, over ``std``, of each channel or of all; default: ImageNet's.
+    ValueError for another number of them."""
     mean, std = constants(values.shape[1], mean, std)
     return (values - torch.tensor(mean).view(1, -1, 1, 1)) / torch.tensor(std).view(1, -1, 1, 1)
 
 
-def constants(
-    channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> tuple[Sequence[float], Sequence[float]]:
+def constants(channels: int, mean: Constants, std: Constants) -> tuple[Sequence[float], Sequence[float]]:
     """Mean and deviation of each channel, ImageNet's for None; ValueError for what pixels in [0, 1] cannot have."""
     if (mean is None) != (std is None):
         raise ValueError("give both mean and std, or neither for ImageNet's")
     if mean is None or std is None:
         mean, std = IMAGENET[channels]
+    mean, std = _each(mean, channels), _each(std, channels)
     if len(mean) != channels or len(std) != channels or min(std) <= 0:
         fit = f"{channels} channels need as many means and positive deviations"
         raise ValueError(f"pictures of {fit}, not {mean}, {std}")
     if max(*mean, *std) > 1:
         raise ValueError(f"mean and std are of pixels from 0 to 1; divide {mean} and {std} by 255")
     return mean, std
+
+
+def _each(value: Sequence[float] | float, channels: int) -> Sequence[float]:
+    """A number for each channel, of one for all or of several."""
+    return [value] * channels if isinstance(value, (int, float)) else value
 
 
 def targets(networks: Iterable[nn.Module], pictures: Pictures, which: str, problems: Problems) -> Tensor:

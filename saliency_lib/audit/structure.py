@@ -11,7 +11,7 @@ from saliency_lib import randomization, similarity
 from saliency_lib.attribution import attribute
 from saliency_lib.downsampling import strided_convs
 from saliency_lib.hooks import graph, hooked
-from saliency_lib.inference import of_output
+from saliency_lib.inference import check, gives_logits
 from saliency_lib.quality import checkerboard_power
 from saliency_lib.runtime.seeds import LAYERS, derive
 
@@ -80,8 +80,10 @@ def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
     Raises
     ------
     ValueError
-        If strided convolutions are functions that ``forward`` calls, and none is a module.
+        For a model in training mode, targets that it lacks, and if strided convolutions are functions that ``forward``
+        calls, and none is a module.
     """
+    check(model, images, targets)
     convolutions = [c.name for c in strided_convs(model, ["input"], images) if set(c.stride) <= {1, 2}]
     names = {model.get_submodule(name): name for name in convolutions}
     taken = {}  # an input, and the convolutions that take it, as a block's and its shortcut's
@@ -94,8 +96,8 @@ def checkerboard(model: nn.Module, images: Tensor, targets: Tensor) -> dict[str,
         if min(inputs[0].shape[-2:]) > 1:
             taken.setdefault(inputs[0], []).append(f"{name}, call {calls[name]}" if calls[name] > 1 else name)
 
-    with hooked(list(names), note), torch.enable_grad():
-        outputs = of_output(model(images.detach().clone().requires_grad_().clone()))
+    with hooked(list(names), note), gives_logits(model, targets), torch.enable_grad():
+        outputs = model(images.detach().clone().requires_grad_())
         chosen = outputs.gather(1, targets.to(outputs.device)[:, None]).sum()
     strided = (node for node in graph(chosen) if 2 in getattr(node, "_saved_stride", ()))
     if not names and any("Convolution" in n.name() and not getattr(n, "_saved_transposed", False) for n in strided):

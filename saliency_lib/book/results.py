@@ -31,7 +31,7 @@ PAPERS = {
 }
 FOUND = {
     "W": "Of networks that differ in their seed alone, one gradient has a signal-to-noise ratio of {W01: mean SNR}, "
-    "brought to the paper's 30 networks. In small networks on digits it grows as the width to the power of "
+    "as the paper's 30 networks would measure it. In small networks on digits it grows as the width to the power of "
     "{W17: mean over all lines}; ReLU changes it by a factor of {W19: SNR with ReLU}, one more layer by "
     "{W18: SNR with one layer more}.",
     "B": "The share of a gradient's strongest pixels that lie on the object changes with noise on the weights "
@@ -40,8 +40,8 @@ FOUND = {
     "A": "With all layers redrawn, the rank correlation of a CNN's gradient with the trained one's is lower by "
     "{A01: all layers redrawn, gradient, rank} than that of two CNNs that were trained alike. With the upper half "
     "redrawn, guided backpropagation still has {A03: upper half redrawn, guided backprop}, where 1 is the same map.",
-    "H": "The gradient's total variation falls, of the layers before a strided convolution where it falls least, by "
-    "{H02: surrogate} % with the surrogate, {H02: backward} % with the backward hook and {H02: forward} % with the "
+    "H": "Where it falls least, of the layers before a strided convolution, the gradient's total variation still falls "
+    "by {H02: surrogate} % with the surrogate, {H02: backward} % with the backward hook and {H02: forward} % with the "
     "forward hook; this hook costs {H06: lost} points of accuracy.",
     "N": "Near period two a gradient's SNR is {N01: SNR near} times that in the dip before. A low-pass changes a "
     "gradient's faithfulness by {N02: faithfulness}; guided backpropagation has {N03: SNR of guided} times the "

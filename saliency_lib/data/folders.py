@@ -69,7 +69,9 @@ def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
     """
     try:
         with Image.open(path) as image:
-            image = _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert("L" if channels == 1 else "RGB")
+            image = _opaque(_eight_bits(ImageOps.exif_transpose(image), image.format == "PPM")).convert(
+                "L" if channels == 1 else "RGB"
+            )
             height, width = (size, size) if isinstance(size, int) else size
             if image.size != (width, height):
                 scale = max(width / image.width, height / image.height)
@@ -95,9 +97,10 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BEHIND, 255)), image)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image, of 16 bits per pixel brought to 8; ValueError for pixels of 32 bits, whose range is anybody's."""
-    if image.mode.startswith("I;16"):
+def _eight_bits(image: Image.Image, sixteen: bool) -> Image.Image:
+    """The image, of 16 bits per pixel brought to 8; ValueError for pixels of 32 bits, whose range is anybody's, unless
+    it is known that 16 are used."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and sixteen):
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError("its pixels have 32 bits; save it with 8 or 16")

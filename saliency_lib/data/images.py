@@ -80,5 +80,5 @@ class ImageData:
 
     def pictures(self, indices=slice(None)) -> Tensor:
         """For plotting: (n, h, w, 3) float32 in [0, 1] on the CPU, grey repeated to three channels."""
-        images = self.images[indices].float().cpu() / 255
+        images = self.images[indices].view(-1, *self.images.shape[1:]).float().cpu() / 255
         return images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)

@@ -92,7 +92,7 @@ def load(
     if n is not None and n > len(labels):
         raise ValueError(f"n={n} images of {name} were asked for; there are {len(labels):,} (None, or null, takes all)")
     images, labels, masks = images[:n], labels[:n], None if masks is None else masks[:n]
-    if images.shape[-1] != size:
+    if images.shape[-2:] != (size, size):
         shape: dict[str, Any] = {"size": (size, size), "mode": "bilinear", "antialias": True}
         images = F.interpolate(images.float(), **shape).round().clamp(0, 255).to(torch.uint8)
         masks = None if masks is None else F.interpolate(masks[:, None].float(), **shape)[:, 0] > 0.5

@@ -4,7 +4,6 @@ A download goes to a folder of its own and is moved into place when it is comple
 counts as data. What lies there already is checked for its size before it is read.
 """
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -88,12 +87,12 @@ def _download(name: str, root: Path) -> None:
     """Fetch the data set with torchvision into a temporary folder; move it into ``root`` once it is whole."""
     source = SOURCES[name]
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
             source.open(Path(temporary), download=True)
             if flaw := source.flaw(Path(temporary) / source.folder):
                 raise OSError(f"it ended early: {flaw}")
-            shutil.move(Path(temporary) / source.folder, root / source.folder)
+            if not (root / source.folder).is_dir():  # or another process was first
+                (Path(temporary) / source.folder).rename(root / source.folder)
     except Exception as error:  # torchvision raises many kinds: URLError, RuntimeError, OSError, EOFError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from saliency_lib.attribution.grids import first_of, with_first
 from saliency_lib.attribution.layers import find, stages
 from saliency_lib.hooks import bare, device_of, hooked, probe
 
@@ -21,6 +22,11 @@ class StridedConv(NamedTuple):
     name: str
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
+
+
+def _cut(_module, _inputs, out: Any) -> Any:
+    """A layer's output as if it were the network's input."""
+    return with_first(out, first_of(out).detach().requires_grad_().clone())
 
 
 def strided_convs(
@@ -64,7 +70,7 @@ def strided_convs(
     for name, module in copied.named_modules():
         if isinstance(module, CONVOLUTIONS) and max(module.stride) > 1:
             module.register_forward_pre_hook(lambda m, inputs, name=name: note(m, inputs, name))
-    with torch.enable_grad(), hooked(explained, lambda _m, _i, out: out.detach().requires_grad_().clone()):
+    with torch.enable_grad(), hooked(explained, _cut):
         copied(x.clone())  # which may be changed in place
     convs = []
     for name, module in found.items():

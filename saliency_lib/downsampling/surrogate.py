@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from saliency_lib.downsampling.remedies import touched
 from saliency_lib.hooks import copied, device_of, hooked
-from saliency_lib.inference import check
+from saliency_lib.inference import check, facts
 from saliency_lib.recipe import device_settings
 from saliency_lib.runtime.seeds import derive, seeded
 
@@ -35,6 +35,8 @@ class BilinearPath(nn.Module):
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(x.shape[2:], padding, conv.dilation, conv.kernel_size, conv.stride)
         ]
+        if type(conv).forward is not nn.Conv2d.forward:  # as timm's, which pads by itself
+            size = list(conv(x[:1]).shape[2:])
         return self.after(F.interpolate(self.before(x), size, mode="bilinear", align_corners=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ class BilinearSurrogate(nn.Module):
         if epochs < 1:
             raise ValueError(f"a surrogate is taught for at least one epoch, not {epochs}")
         check(self.eval(), images, batch_size=batch_size)
-        paths = self.paths
+        paths, layout = self.paths, facts(self, images).layout
         weights = [p for path in paths.values() for conv in (path.before, path.after) for p in conv.parameters()]
         optimizer, device = torch.optim.Adam(weights, lr=lr), device_of(self, images).type
         half = device in ("cpu", "cuda") and device_settings(device)["bfloat16"]
@@ -122,7 +124,7 @@ class BilinearSurrogate(nn.Module):
                 for rows in torch.randperm(len(images), generator=generator).split(batch_size):
                     with torch.enable_grad():
                         with torch.autocast(device, torch.bfloat16, enabled=half):
-                            pairs = self._pairs(images[rows]).items()
+                            pairs = self._pairs(images[rows], layout).items()
                             losses = {
                                 name: F.l1_loss(paths[name].smooth(x).float(), y.float()) for name, (x, y) in pairs
                             }
@@ -139,9 +141,9 @@ class BilinearSurrogate(nn.Module):
                 path.teaching = False
         return self
 
-    def _pairs(self, images: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def _pairs(self, images: Tensor, layout: torch.memory_format) -> dict[str, tuple[Tensor, Tensor]]:
         """Inputs and outputs of the originals in one pass of the original network, by name."""
-        x, pairs = images.to(device_of(self, images), memory_format=torch.channels_last), {}
+        x, pairs = images.to(device_of(self, images), memory_format=layout), {}
         names = {path: name for name, path in self.paths.items()}
         with torch.no_grad(), hooked(list(names), lambda m, i, out: pairs.update({names[m]: (i[0], out.clone())})):
             self.network(x)

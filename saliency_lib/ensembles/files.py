@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -44,6 +45,11 @@ def member_path(folder: Path, member: int) -> Path:
 def snapshot_path(folder: Path, member: int, epoch: int) -> Path:
     """``epoch-004/member-017.safetensors`` in the ensemble's folder."""
     return member_path(folder / f"epoch-{epoch:03d}", member)
+
+
+def checkpoint_path(folder: Path, which: Sequence[int]) -> Path:
+    """``.training-016-017.pt``, the state of a training of these members that was stopped."""
+    return folder / f".training-{'-'.join(f'{member:03d}' for member in which)}.pt"
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -119,9 +125,14 @@ def flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
 
 
 def remove_leftovers(folder: Path, which: Sequence[int]) -> None:
-    """Remove the half-written files of members that a run which was killed has left; the caller holds their lock."""
+    """Remove what a run which was killed has left of members, but for the state of just their training: half-written
+    files, and states of trainings of some of them or more; the caller holds their lock."""
     for member in which:
         for left in folder.rglob(f".{member_path(folder, member).name}.*.tmp"):
+            left.unlink(missing_ok=True)
+    for left in folder.glob(".*training-*"):
+        of_it = {int(number) for number in re.findall(r"(?<=-)\d{3}(?=[-.])", left.name)}
+        if of_it & set(which) and left != checkpoint_path(folder, which):
             left.unlink(missing_ok=True)
 
 

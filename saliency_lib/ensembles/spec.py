@@ -77,10 +77,14 @@ class EnsembleSpec:
 
     @property
     def key(self) -> str:
-        """Folder name: readable, and unique to all that decides the weights."""
+        """Folder name: readable, and unique to all that decides the weights; of pictures in a folder to what they show,
+        wherever it lies."""
         content = {k: v for k, v in asdict(self).items() if k not in GROWING} | {"version": VERSION}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.dataset.split('/')[-1].replace(':', '-')}-{self.model}-{digest}"
+        kind, _, place = self.dataset.partition(":")
+        if place:
+            content["dataset"] = kind, _shown(self.dataset, self.n_train, self.n_val, self.size, store.data_root())
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=int).encode()).hexdigest()[:12]
+        return f"{Path(place).name or kind}-{self.model}-{digest}"
 
     def seeds(self, member: int) -> tuple[int, int]:
         """Seeds of member's initial weights and of its batches; what does not vary takes those of member 0."""
@@ -97,6 +101,16 @@ class EnsembleSpec:
 @lru_cache(maxsize=4)
 def _load(name: str, split: str, n: int | None, size: int | None, root: Path) -> data.ImageData:
     return data.load(name, split, n=n, size=size, root=root)
+
+
+@lru_cache(maxsize=4)
+def _shown(name: str, n_train: int | None, n_val: int | None, size: int | None, root: Path) -> str:
+    """A digest of classes, pictures and labels."""
+    parts = _load(name, "train", n_train, size, root), _load(name, "val", n_val, size, root)
+    state = hashlib.sha256(repr(parts[0].classes).encode())
+    for part in parts:
+        state.update(part.images.numpy().tobytes() + part.labels.numpy().tobytes())
+    return state.hexdigest()
 
 
 def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
@@ -143,7 +157,10 @@ def over_shares(
     and a seed of its own: (..., networks, images) float64, on the CPU.
 
     What is measured, wherever ``executor`` says, is kept in the store, so that a run that was stopped goes on.
+    ValueError where networks have unequal numbers of images.
     """
+    if len(counts := {len(share[1]) for share in dealt}) > 1:
+        raise ValueError(f"networks have {min(counts)} to {max(counts)} images; deal out a multiple of {len(dealt)}")
     items = [(share, own, seed) for share, own, seed in zip(dealt, methods, seeds, strict=True)]
     device = dealt[0][1].device.type if dealt else "cpu"
     found = parallel.kept(partial(_of_share, measure, options), items, executor, device, measure.__name__)

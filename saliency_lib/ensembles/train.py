@@ -43,7 +43,7 @@ def train_members(spec: EnsembleSpec, which: Sequence[int]) -> dict[Path, bytes]
         histories = training.fit_together(
             networks, train, spec.recipe, [order for _, order in seeds], spec.snapshots, val,
             augmentation=[spec.augmentation(member) for member in which],
-            checkpoint=folder_of(spec) / f".training-{which[0]:03d}-{len(which)}.pt",
+            checkpoint=files.checkpoint_path(folder_of(spec), which),
         )  # fmt: skip
     made = {}
     for member, (init, order), model, history in zip(which, seeds, networks, histories):

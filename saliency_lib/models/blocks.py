@@ -36,3 +36,9 @@ class Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
         return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2)  # two means of two are the mean by [1, 2, 1]
+
+
+def at_least(pixels: int, size: int) -> None:
+    """ValueError for pictures that are smaller than a network takes."""
+    if size < pixels:
+        raise ValueError(f"this network needs pictures of at least {pixels} pixels, not {size}")

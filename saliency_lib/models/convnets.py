@@ -3,11 +3,12 @@
 import torchvision
 from torch import nn
 
-from saliency_lib.models.blocks import Blur, he_init
+from saliency_lib.models.blocks import Blur, at_least, he_init
 
 
 def vgg(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """torchvision's vgg11/16/19 (Simonyan and Zisserman 2014), without normalisation unless ``norm`` gives one."""
+    at_least(32, size)
     model = getattr(torchvision.models, f"{name}_bn")(num_classes=num_classes)
     for sequence in (model.features, model.classifier):
         for key, module in list(sequence.named_children()):
@@ -28,14 +29,9 @@ def _conv(old: int, new: int, kernel: int, padding: int, norm, activation, pool=
     return [nn.Conv2d(old, new, kernel, padding=padding), norm(new), activation(), *([pool(2)] if pool else [])]
 
 
-def _at_least(pixels: int, size: int) -> None:
-    if size < pixels:
-        raise ValueError(f"this network needs pictures of at least {pixels} pixels, not {size}")
-
-
 def lenet(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """LeNet-5 (LeCun et al. 1998) with max pooling; 28-pixel pictures are padded to 32."""
-    _at_least(16, size)
+    at_least(16, size)
     padding = 2 if size == 28 else 0
     side = ((size + 2 * padding - 4) // 2 - 4) // 2
     return he_init(
@@ -62,7 +58,7 @@ def mlp(num_classes: int, channels: int, size: int, norm, activation) -> nn.Modu
 
 def cnn(num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """The CNN of Adebayo et al. 2018: conv 5x5 32, pool, conv 5x5 64, pool, 1024 units."""
-    _at_least(16, size)
+    at_least(16, size)
     return he_init(
         nn.Sequential(
             *_conv(channels, 32, 5, 2, norm, activation, nn.MaxPool2d),

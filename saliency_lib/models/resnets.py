@@ -4,9 +4,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from saliency_lib.models.blocks import NORMS, he_init
+from saliency_lib.models.blocks import NORMS, at_least, he_init
 
 LAYERS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+ONE_PIXEL = "pictures this small end in a 1x1 map, which instance normalisation cannot normalise; take larger ones"
 
 
 class BasicBlock(resnet.BasicBlock):
@@ -38,10 +41,7 @@ def _activate(block: nn.Module, activation) -> None:
 def torchvision_resnet(name: str, num_classes: int, channels: int, size: int, norm, activation) -> nn.Module:
     """resnet18/34/50/101 (He et al. 2016) as torchvision builds them; ImageNet state dicts load unchanged."""
     if norm is NORMS["instance"] and size <= 32:
-        raise ValueError(
-            f"{name} at {size} pixels ends in a 1x1 map, which instance normalisation cannot normalise; "
-            "use resnet_small or larger pictures"
-        )
+        raise ValueError(ONE_PIXEL)
     block = BasicBlock if name in ("resnet18", "resnet34") else Bottleneck
     model = resnet.ResNet(block, LAYERS[name], num_classes=num_classes, norm_layer=norm)
     model.relu = activation()
@@ -70,6 +70,8 @@ class ResNetSmall(nn.Module):
 
     def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
+        if norm is NORMS["instance"] and size <= 8:
+            raise ValueError(ONE_PIXEL)
 
         def stage(old: int, new: int, stride: int = 1) -> nn.Sequential:
             shortcut = None
@@ -110,6 +112,7 @@ class ResNet9(nn.Module):
 
     def __init__(self, num_classes: int, channels: int, size: int, norm, activation):
         super().__init__()
+        at_least(8, size)
 
         def conv(old: int, new: int, pool: bool = False) -> nn.Sequential:
             layers = [nn.Conv2d(old, new, 3, padding=1, bias=False), norm(new), activation()]

@@ -7,6 +7,7 @@ from torchvision.transforms.functional import gaussian_blur
 from saliency_lib.channels import finite
 from saliency_lib.hooks import device_of
 from saliency_lib.inference import check, fitting, gives_logits, logits
+from saliency_lib.outputs import chances
 
 KERNEL, SIGMA = 11, 5.0  # of the blur, in pixels
 
@@ -79,7 +80,7 @@ def _area(found: Tensor, maps: Tensor) -> Tensor:
 
 def _probabilities(model: nn.Module, images: Tensor, targets: Tensor, size: int) -> Tensor:
     """Softmax of each image's target, (n,) float64 on the images' device."""
-    shares = logits(model, images, size).double().softmax(1)
+    shares = chances(logits(model, images, size).double())
     return shares.gather(1, targets.to(shares.device)[:, None])[:, 0]
 
 

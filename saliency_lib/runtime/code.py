@@ -11,6 +11,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -86,17 +87,18 @@ def of(*things: Callable, words: Iterable[str] = ()) -> str:
             words |= constants
             for used, value in _used(thing, chains):
                 if _is_registry(value):
-                    registries[id(value)] = {key: unwrapped(entry) for key, entry in value.items()}
-                elif _is_plain(value):
+                    registries[id(value)] = {key: list(_functions(entry)) for key, entry in value.items()}
+                elif is_plain(value):
                     parts[f"{_name(thing)} {used}"] = repr(
                         sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
                     )
                 else:
-                    waiting.append(unwrapped(value))
+                    waiting += _functions(value)
         if not waiting:
             for registry in registries.values():
-                named = [entry for key, entry in registry.items() if key in words or _name(entry) in parts]
-                waiting += filter(is_new, named or registry.values())
+                pairs = [(key, function) for key, inside in registry.items() for function in inside]
+                named = [function for key, function in pairs if key in words or _name(function) in parts]
+                waiting += filter(is_new, named or [function for _, function in pairs])
     return digest(*(part for name in sorted(parts) for part in (name, parts[name])))
 
 
@@ -139,9 +141,9 @@ def _used(thing: Thing, chains: Iterable[tuple[str, ...]]) -> Iterator[tuple[str
             value = getattr(value, name)
         notebooks = thing.__module__ == "__main__" and name == first
         closed = getattr(value, "__closure__", None) and not hasattr(value, "__wrapped__")
-        if notebooks and not (_is_plain(value) or _is_registry(value) or (hasattr(value, "__name__") and not closed)):
+        if notebooks and not (is_plain(value) or _is_registry(value) or (hasattr(value, "__name__") and not closed)):
             raise ValueError(f"{thing.__qualname__} uses the notebook's {name!r}; make it one of its arguments")
-        if notebooks or name.isupper() or not _is_plain(value):
+        if notebooks or name.isupper() or not is_plain(value):
             yield name, value
 
 
@@ -153,13 +155,40 @@ def unwrapped(thing: Any) -> Any:
     return inspect.unwrap(thing) if callable(thing) else thing
 
 
+def _functions(value: Any) -> Iterator[Thing]:
+    """Functions and classes in a value: itself, or what it holds."""
+    value = unwrapped(value)
+    if isinstance(value, Thing):
+        yield value
+    elif isinstance(value, dict) or is_dataclass(value):
+        yield from _functions(list((value if isinstance(value, dict) else vars(value)).values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for one in value:
+            yield from _functions(one)
+
+
 def _is_registry(value: Any) -> bool:
-    return isinstance(value, dict) and any(isinstance(unwrapped(entry), Thing) for entry in value.values())
+    return isinstance(value, dict) and any(True for _ in _functions(value))
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether it is a number, a string or the like, or holds nothing else."""
     if isinstance(value, (tuple, list, set, frozenset)):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, dict):
-        return all(map(_is_plain, (*value, *value.values())))
+        return all(map(is_plain, (*value, *value.values())))
     return value is None or isinstance(value, (bool, int, float, complex, str, bytes))
+
+
+def hooks_of(model: Any) -> Iterator[tuple[dict, int]]:
+    """Hooks of a model that do not compute its weights, each as the dictionary that it stands in and its key there."""
+    for module in model.modules():
+        for hooks in (
+            module._forward_pre_hooks,
+            module._forward_hooks,
+            module._backward_pre_hooks,
+            module._backward_hooks,
+        ):
+            for key, hook in hooks.items():
+                if not type(hook).__module__.startswith("torch.nn.utils"):
+                    yield hooks, key

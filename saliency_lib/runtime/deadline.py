@@ -15,11 +15,12 @@ class OutOfTime(BaseException):
 @contextmanager
 def budget(seconds: float) -> Iterator[None]:
     """Work inside the block stops after so long, by :class:`OutOfTime`."""
-    os.environ[SETTING] = str(time.time() + seconds)
+    before = os.environ.get(SETTING, "")
+    os.environ[SETTING] = str(min(time.time() + seconds, float(before or "inf")))
     try:
         yield
     finally:
-        del os.environ[SETTING]
+        os.environ[SETTING] = before
 
 
 def passed() -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import inspect
 import os
 import pickle
 import secrets
@@ -133,16 +134,19 @@ class Entry:
     """A place in the store for what a call gives, under its function's code, all it uses, and its arguments.
 
     Arguments are told apart by value: numbers, strings, tensors, containers and dataclasses of them, networks,
-    functions (with what they close over), and objects with a ``key``. Those named in ``WHERE`` do not count. A file
-    that is broken, or made by an older version of its classes, counts as missing.
+    functions (with what they close over), and objects with a ``key``. Those named in ``WHERE`` do not count, but for
+    a batch size that a function does not leave to the memory, as that of a training. A file that is broken, or made by
+    an older version of its classes, counts as missing.
     """
 
     def __init__(self, function: Callable, /, *arguments, **options):
-        options = {name: value for name, value in options.items() if name not in WHERE}
+        options = {name: value for name, value in options.items() if name not in WHERE or _decides(function, name)}
         self.call = partial(function, *arguments, **options)
         leaves = list(_leaves(self.call))
         functions, words = [v for v in leaves if _is_function(v)], [v for v in leaves if isinstance(v, str)]
-        key = code.digest(torch.__version__, *map(_told, leaves), code.of(*functions, words=words))
+        networks = [v for v in leaves if isinstance(v, nn.Module)]
+        kinds = {type(m) for net in networks for m in net.modules() if not type(m).__module__.startswith("torch")}
+        key = code.digest(torch.__version__, *map(_told, leaves), code.of(*functions, *kinds, words=words))
         self.path = results_root() / f"{code.unwrapped(function).__name__.strip('_')}-{key}.pickle"
 
     def load(self) -> Any:
@@ -175,7 +179,15 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
             stack.enter_context(locked(entry.path.with_suffix(".lock"), shared=True))
         with suppress(LookupError):
             return entry.load()
+        for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
+            left.unlink(missing_ok=True)
         return entry.save(function(*arguments, **options))
+
+
+def _decides(function: Callable, name: str) -> bool:
+    """Whether an argument of ``WHERE`` changes what comes out: a batch size that is not None by default."""
+    known = inspect.signature(code.unwrapped(function)).parameters.get(name)
+    return name == "batch_size" and known is not None and known.default is not None
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -192,6 +204,10 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
         closed = () if hasattr(value, "__wrapped__") else getattr(value, "__closure__", None) or ()
         inner = *(cell.cell_contents for cell in closed), *(getattr(value, "__defaults__", None) or ())
+        if _is_function(value) and not isinstance(value, type):
+            inner = *inner, *(getattr(value, "__kwdefaults__", None) or {}).values()
+            if inspect.ismethod(value):
+                inner = *inner, value.__self__
     yield f"{type(value).__name__} of {len(inner)}"
     for one in inner:
         yield from _leaves(one)
@@ -203,12 +219,25 @@ def _is_function(value: Any) -> bool:
 
 def _told(value: Any) -> str:
     """What tells a value from others, in words."""
+    if isinstance(value, Tensor) and value.dtype == torch.bfloat16:  # which NumPy has not
+        return f"bfloat16 {_told(value.view(torch.int16))}"
     if isinstance(value, (Tensor, np.ndarray)):
         array = value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else np.ascontiguousarray(value)
         device = value.device.type if isinstance(value, Tensor) else "numpy"
         return f"{device} {array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+    if isinstance(value, np.generic):
+        return _told(value.item())
     if isinstance(value, nn.Module):
-        return f"{value} {' '.join(f'{name} {_told(tensor)}' for name, tensor in value.state_dict().items())}"
+        if any(code.hooks_of(value)):
+            raise ValueError(
+                "a network with hooks cannot tell results apart; compute without the store, or apply them inside"
+            )
+        tensors = value.state_dict() | dict(value.named_buffers())
+        said = [f"{name} {_told(tensor)}" for name, tensor in tensors.items() if isinstance(tensor, Tensor)]
+        for name, module in value.named_modules():
+            plain = {k: v for k, v in vars(module).items() if not k.startswith("_") and code.is_plain(v)}
+            said.append(f"{name} {sorted((plain | {'training': None}).items())}")
+        return f"{value} {' '.join(said)}"
     if isinstance(own := getattr(value, "key", None), str):
         return f"{type(value).__name__} {own}"
     if _is_function(value):
