@@ -117,6 +117,15 @@ def global_state_untouched():
     assert torch.get_default_dtype() == kind
 
 
+@pytest.fixture
+def chance(global_state_untouched):
+    """PyTorch's global generator, seeded for the test."""
+    from saliency_lib.runtime.seeds import seeded
+
+    with seeded(0):
+        yield
+
+
 def narrow_vgg11(num_classes: int):
     """torchvision's vgg11_bn, layer for layer, with an eighth of its channels and a 64th of its hidden units."""
     from torchvision.models import vgg

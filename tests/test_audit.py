@@ -973,3 +973,39 @@ def test_an_option_without_effect_on_ones_own_networks_is_none(capsys):
     with pytest.raises(SystemExit):
         report.run(["--executor", "serial"], print)
     assert "unrecognized arguments: --executor serial" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, change", [("0.bias", {"bias": False}), ("1.running_mean", {"track": False})])
+@pytest.mark.usefixtures("chance")
+def test_weights_of_what_the_network_does_without_are_another_architecture(tmp_path, name, change):
+    def build(bias=True, track=True):
+        conv, norm = nn.Conv2d(3, 4, 3, bias=bias), nn.BatchNorm2d(4, track_running_stats=track)
+        return nn.Sequential(conv, norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+    torch.save(build().state_dict(), tmp_path / "a.pt")
+    assert audit.load(build, tmp_path, Problems())
+    with pytest.raises(ValueError, match=rf"another architecture: .* as {name} is"):
+        audit.load(lambda: build(**change), tmp_path, Problems())
+
+
+def test_the_pattern_is_asked_of_a_network_in_eval_mode_and_of_its_classes():
+    net, (x, y) = tiny_net(0), batch(2)
+    with pytest.raises(ValueError, match="targets run from"):
+        structure.checkerboard(net, x, y + 10)
+    before = net.train().bn1.running_mean.clone()
+    with pytest.raises(ValueError, match="training mode"):
+        structure.checkerboard(net, x, y)
+    assert torch.equal(net.bn1.running_mean, before)
+
+
+def test_numbers_for_pictures_may_be_one_for_all(tmp_path):
+    pixels = (np.arange(64 * 64).reshape(64, 64) * 16).astype(np.uint16)
+    (tmp_path / "a.pgm").write_bytes(b"P5 64 64 65535\n" + pixels.byteswap().tobytes())
+    given = [
+        audit.read(tmp_path, None, size, Problems(), mean=0.5, std=0.25) for size in ([64], np.int64(64), (64, 64))
+    ]
+    for found in given:
+        torch.testing.assert_close(found.inputs[0, 0], found.shown[0, :, :, 0] * 4 - 2)
+        assert (found.shown[0, :, :, 0] * 255 - torch.from_numpy(pixels / 257)).abs().max() <= 0.5
+    with pytest.raises(ValueError, match="size is a side, or height and width"):
+        audit.read(tmp_path, None, [], Problems())

@@ -100,3 +100,24 @@ def test_what_cannot_be_read_counts_as_nothing_and_short_trainings_write_nothing
     nowhere.save(1)
     nowhere.remove()
     assert nowhere.load() == 0
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_full_disk_stops_no_training(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 1024 vs 918")
+
+    monkeypatch.setattr(checkpoint, "EVERY", 0)
+    monkeypatch.setattr(torch, "save", full)
+    state = Checkpoint(tmp_path / "state.pt", [nn.Linear(1, 1)], [], [])
+    state.save(1)
+    assert not list(tmp_path.iterdir()) and state.load() == 0
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_state_without_the_snapshots_that_are_asked_for_is_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0)
+    history = training.History(snapshots={1: {}})
+    state = Checkpoint(tmp_path / "state.pt", [nn.Linear(1, 1)], [], [history])
+    state.save(2)
+    assert state.load() == state.load([1]) == state.load([1, 3]) == 2 and state.load([1, 2]) == 0

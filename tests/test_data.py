@@ -405,3 +405,13 @@ def test_the_first_so_many_by_a_number_of_numpy():
 def make_image(path):
     path.parent.mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(path)
+
+
+def test_pictures_that_are_stored_in_other_proportions_get_the_size(monkeypatch):
+    def tall(split, n, size, root):
+        return {"images": torch.zeros(6, 1, 24, 16, dtype=torch.uint8), "labels": torch.zeros(6, dtype=torch.int64)}
+
+    monkeypatch.setattr(data.registry, "DATASETS", {})
+    data.registry.DataSet(classes=("a",), size=16, mean=(0.0,), std=(1.0,))(tall)
+    found = data.load("tall", "train", size=16)
+    assert found.shape == (1, 16, 16) and found.pictures(3).shape == (1, 16, 16, 3)

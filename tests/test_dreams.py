@@ -304,3 +304,23 @@ def test_bad_input_gets_a_sentence(change, message):
 def test_targets_are_numbers_of_classes(target):
     with pytest.raises(ValueError, match="targets are numbers of classes from 0"):
         dream([tiny_net()], target, 16, torch.zeros(3), torch.ones(3), steps=1)
+
+
+class Other(nn.Module):
+    """A network in a mapping."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+
+def test_dreams_of_networks_with_other_outputs_and_numbers_also_where_gradients_are_off():
+    net, options = tiny_net(0), {"size": 16, "mean": torch.zeros(3), "std": torch.ones(3), "steps": 2}
+    plain = dream([net], 1, **options)
+    with torch.no_grad():
+        assert torch.equal(plain, dream([net], 1, **options))
+    assert torch.equal(plain, dream([Other(net).eval()], 1, **options))
+    torch.testing.assert_close(plain, dream([copy.deepcopy(net).double()], 1, **options), rtol=0, atol=1e-2)

@@ -10,9 +10,11 @@ import threading
 import time
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 from saliency_lib import data, ensembles, inference, training
 from saliency_lib.ensembles import EnsembleSpec, files, train
@@ -512,3 +514,47 @@ def test_in_a_course_networks_of_the_other_precision_will_do(own_store, monkeypa
     assert ensembles.get(whole).spec.key == half.key
     monkeypatch.setattr(train, "COURSE", None)
     assert ensembles.get(whole).spec.key == whole.key
+
+
+def test_leftovers_of_other_trainings_of_a_member_go(own_store):
+    folder = files.folder_of(SPEC)
+    folder.mkdir(parents=True)
+    own, others = (
+        files.checkpoint_path(folder, [0]),
+        [files.checkpoint_path(folder, which) for which in ([0, 1], [0, 2])],
+    )
+    half = [folder / f".{own.name}.7-ab.tmp", folder / ".member-000.safetensors.7-ab.tmp"]
+    of_others = files.checkpoint_path(folder, [1, 2])
+    for path in (own, *others, *half, of_others):
+        path.touch()
+    files.remove_leftovers(folder, [0])
+    assert own.exists() and of_others.exists() and not any(path.exists() for path in (*others, *half))
+
+
+def test_an_ensemble_of_ones_own_pictures_goes_by_what_they_show(own_store, tmp_path, monkeypatch):
+    def key(folder):
+        ensembles.spec._load.cache_clear()
+        ensembles.spec._shown.cache_clear()
+        return EnsembleSpec(f"folder:{folder}", "mlp", 2, size=8).key
+
+    def write(folder, swapped=False):
+        for k, name in enumerate(("a", "b")):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            for i in range(4):
+                colour = [40 * i + (100 if (k == 1) != swapped else 0), 0, 0]
+                Image.fromarray(np.full((8, 8, 3), colour, np.uint8)).save(folder / name / f"{i}.png")
+
+    write(tmp_path / "one")
+    write(tmp_path / "two" / "one")
+    first = key(tmp_path / "one")
+    assert first == key(f"{tmp_path / 'one'}/") == key(tmp_path / "two" / "one") and first.startswith("one-mlp-")
+    monkeypatch.chdir(tmp_path / "two")
+    assert first == key("one")
+    write(tmp_path / "one", swapped=True)
+    assert first != key(tmp_path / "one")
+
+
+def test_networks_with_unequal_numbers_of_images_are_told_before_the_work():
+    dealt = ensembles.shares(["a", "b", "c"], data.load("photodigits", "val", 10))
+    with pytest.raises(ValueError, match="networks have 3 to 4 images; deal out a multiple of 3"):
+        ensembles.over_shares(pixels, dealt, [[]] * 3, [0] * 3)

@@ -148,3 +148,11 @@ def test_a_blur_halves_pictures_without_folding_stripes_into_them():
     kernel = torch.tensor([1.0, 2, 1])
     by_hand = (picture[0, 1, 3:6, 5:8] * kernel[:, None] * kernel / 16).sum()
     assert blur(picture)[0, 1, 2, 3] == pytest.approx(by_hand.item())
+
+
+@pytest.mark.parametrize(
+    "name, size, norm", [("vgg11", 16, None), ("resnet9", 4, None), ("resnet_small", 8, "instance")]
+)
+def test_pictures_that_are_too_small_are_named_when_it_is_built(name, size, norm):
+    with pytest.raises(ValueError, match="needs pictures of at least|pictures this small"):
+        models.build(name, 10, 3, norm, size=size)

@@ -2,9 +2,10 @@
 
 import copy
 import warnings
-from collections import namedtuple
+from collections import OrderedDict, namedtuple
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -15,7 +16,7 @@ from torchvision.models import get_model, list_models
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
 
-from saliency_lib import attribution, audit, downsampling, inference, randomization, snr
+from saliency_lib import attribution, audit, data, downsampling, inference, quality, randomization, snr, training
 from saliency_lib.attribution import METHODS, attribute, grids, layers
 from saliency_lib.hooks import hooked
 from saliency_lib.runtime.seeds import seeded
@@ -387,3 +388,165 @@ def test_copies_are_no_views_of_what_they_copy():
     for p in broken.parameters():
         p.data.zero_()
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
+
+
+class Viewed(nn.Module):
+    """Two strided convolutions, flattened with ``.view``."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1)
+        self.fc = nn.Linear(8 * 64, 4)
+
+    def forward(self, x):
+        return self.fc(self.second(self.relu(self.first(x))).view(len(x), -1))
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_network_that_flattens_with_view_is_redrawn_replaced_and_trained():
+    with seeded(0):
+        net = Viewed().eval()
+    for redrawn in (randomization.cascading, randomization.independent):
+        for images in (X, None):
+            assert [name for name, _ in redrawn(net, images=images)] == ["fc", "second", "first"]
+    layers, likeness = audit.against_random("input_gradient", [net], X, Y, runs=2)
+    assert layers == ["fc", "second", "first"] and np.isfinite(likeness).all()
+    surrogate = downsampling.BilinearSurrogate(net, ["input"], X).fit(X, epochs=1)
+    assert set(surrogate.losses) == {"first", "second"}
+    images = data.load("digits", "train", 64, size=32)
+    trained = Viewed()
+    trained.first = nn.Conv2d(1, 8, 3, 2, 1)
+    trained.fc = nn.Linear(8 * 64, 10)
+    assert training.fit(trained, images, training.Recipe(epochs=1, batch_size=32, lr=0.01), seed=0).loss
+
+
+@pytest.mark.usefixtures("chance")
+def test_four_layers_of_many_are_no_stages():
+    with seeded(0):
+        blocks = [
+            nn.Sequential(nn.Conv2d(3 if k == 0 else 8, 8, 3, 2 if k % 3 == 0 else 1, 1), nn.ReLU()) for k in range(7)
+        ]
+    ends = ("pool", nn.AdaptiveAvgPool2d(1)), ("flat", nn.Flatten()), ("fc", nn.Linear(8, 4))
+    deep = nn.Sequential(OrderedDict([*((f"layer{k + 1}", block) for k, block in enumerate(blocks)), *ends])).eval()
+    assert layers.stages(deep) == ["layer3", "layer6", "layer7"]
+    last = nn.Sequential(nn.Flatten(), nn.Linear(8 * 64, 4))
+    mixed = nn.Sequential(
+        OrderedDict([*((f"layer{k + 1}", block) for k, block in enumerate(blocks[:3])), ("layer4", last)])
+    )
+    mixed[3][1] = nn.Linear(8 * 256, 4)
+    assert "layer4" not in layers.stages(mixed.eval()) and attribute("gradcam", mixed, X, Y).shape == (4, 1, 32, 32)
+
+
+@pytest.mark.parametrize("after", [nn.GroupNorm(4, 16), nn.InstanceNorm2d(16), nn.Mish(), nn.PReLU(), nn.Dropout2d()])
+@pytest.mark.usefixtures("chance")
+def test_what_follows_a_convolution_keeps_channels_where_they_are(after):
+    net = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 16, 3, (1, 4), 1), after, nn.ReLU()),
+        nn.Conv2d(16, 4, 3, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    ).eval()
+    x = torch.randn(2, 1, 64, 256, generator=torch.Generator().manual_seed(0))
+    assert attribute("input_gradient", net, x, Y[:2], layer="0").shape == (2, 16, 64, 64)
+
+
+class Twice(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x), None
+
+
+def test_paths_to_a_layer_that_gives_several_things_add_up():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block, self.rest = (
+                Twice(3, 8, 3, 2, 1),
+                nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+            )
+            self.fc = nn.Linear(8 * 64, 4)
+
+        def forward(self, x):
+            return self.fc(self.rest(self.block(x)[0]))
+
+    with seeded(0):
+        net = Net().eval()
+    maps = attribution.integrated_gradients(net, X, Y, layer="block", n_steps=64)
+    logits = inference.logits(net, torch.cat([X, torch.zeros_like(X[:1])]))
+    difference = (logits[:4] - logits[4]).gather(1, Y[:, None])[:, 0]
+    torch.testing.assert_close(maps.flatten(1).sum(1), difference, rtol=1e-2, atol=1e-3)
+    assert [conv.name for conv in downsampling.strided_convs(net, ["block"], X)] == ["rest.0"]
+
+
+@pytest.mark.usefixtures("chance")
+def test_one_output_has_no_softmax():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 256, 1)).eval()
+    side = torch.zeros(4, dtype=torch.int64)
+    calls = (
+        attribution.rise,
+        attribution.probability_gradient,
+        lambda f, x, y: quality.insertion(f, x, y, x[:, :1]),
+        inference.log_odds,
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="one output, whose softmax is 1 whatever the picture"):
+            call(net, X, side)
+        assert call(audit.networks.two_sided(net), X, side).std() > 0
+
+
+def test_a_clamp_at_zero_is_a_relu_and_one_elsewhere_is_none():
+    with pytest.raises(ValueError, match="1 of the 2 ReLUs are functions"):
+        attribute("guided_backprop", Own(lambda body, x: body[3](body[2](body[1](body[0](x)).clamp(min=0)))), X, Y)
+    attribute("guided_backprop", Own(lambda body, x: body[3](body[2](body[1](body[0](x)).clamp(min=1e-6)))), X, Y)
+
+
+def test_inference_mode_is_named():
+    net = body()
+    with torch.inference_mode():
+        made, x = body(), X.clone()
+        with pytest.raises(ValueError, match=r"leave torch.inference_mode\(\)"):
+            attribute("input_gradient", net, X, Y)
+        inference.logits(net, X)  # as before
+    for f, images in ((made, X), (net, x)):
+        with pytest.raises(ValueError, match="clone images and weights that were made in it"):
+            attribute("input_gradient", f, images, Y)
+
+
+def test_a_layer_of_windows_is_no_map():
+    class Windows(nn.Module):
+        def forward(self, x):  # four windows of each picture
+            return x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.windows, self.fc = nn.Conv2d(3, 8, 3, 2, 1), Windows(), nn.Linear(8 * 256, 4)
+
+        def forward(self, x):
+            return self.fc(self.windows(self.first(x)).reshape(len(x), -1))
+
+    with seeded(0):
+        net = Net().eval()
+    with pytest.raises(ValueError, match=r"layer 'windows' has no feature maps .* but \(16, 8, 8, 8\)"):
+        attribute("input_gradient", net, X, Y, layer="windows")
+
+
+class Same(nn.Conv2d):
+    """Padded by itself, as TensorFlow does."""
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_surrogate_of_a_convolution_that_pads_by_itself_has_its_size():
+    net = nn.Sequential(Same(3, 8, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 256, 4)).eval()
+    surrogate = downsampling.BilinearSurrogate(net, ["input"], X).fit(X, epochs=1)
+    assert surrogate(X).shape == (4, 4)
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_network_whose_forward_was_set_from_outside_has_no_two_sides():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 1)).eval()
+    net.forward = lambda x, run=net.forward: run(x)
+    with pytest.raises(ValueError, match="the forward of Sequential is set from outside"):
+        audit.networks.two_sided(net)

@@ -250,3 +250,17 @@ def test_an_area_has_its_share_of_the_pixels(share):
     marked = round(10 * share)
     both = max(0, 2 * marked - 10)  # the strongest of the one are the weakest of the other
     assert similarity.overlaps(maps, share)[0, 0, 1].item() == pytest.approx(both / (2 * marked - both))
+
+
+@pytest.mark.usefixtures("chance")
+def test_maps_that_vary_in_single_channels_only_are_like_none():
+    z = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    for m in (torch.rand(2, 3, 1, 1).expand(2, 3, 16, 16), torch.cat([z, -z], 1)):
+        found = similarity.compare(m, m)
+        assert (found["SSIM"] == 0).all() and (found["rank correlation"] == 0).all()
+    assert similarity.compare(m, m)["absolute rank correlation"] == pytest.approx([1, 1])
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_constant_has_no_correlation_whatever_it_is_rounded_to():
+    assert similarity.pearson(torch.full((1, 1000), 0.1).double(), torch.rand(1, 1000)).isnan()

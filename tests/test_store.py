@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import tiny_net
 
-from saliency_lib import attribution, snr
+from saliency_lib import attribution, similarity, snr
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime import code, store
@@ -246,3 +246,79 @@ def test_a_set_of_words_counts_the_same_in_every_process():
         for seed in ("1", "2", "3")
     }
     assert len(found) == 1
+
+
+class Holder:
+    """With a key, so that it can be told from others."""
+
+    def __init__(self, key):
+        self.key = key
+
+    def method(self, x):
+        return x
+
+
+def with_default(k):
+    def function(x, *, k=k):
+        return x + k
+
+    return function
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.register_buffer("hidden", torch.tensor(float(factor)), persistent=False)
+
+
+def test_what_decides_but_is_no_argument_counts():
+    paths = [Entry(function, 1).path for function in (Holder("a").method, Holder("b").method)]
+    paths += [Entry(with_default(k), 1).path for k in range(2)]
+    paths += [Entry(kept, Scaled(k)).path for k in range(2)]
+    assert len(set(paths)) == 6
+    with_hook = tiny_net(0)
+    with_hook.layer1.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="a network with hooks"):
+        Entry(kept, with_hook)
+
+
+def test_a_batch_size_counts_where_it_changes_what_comes_out():
+    def trained(x, batch_size=64):
+        return x
+
+    assert Entry(trained, 1, batch_size=3).path != Entry(trained, 1, batch_size=4).path
+
+
+def test_numbers_of_numpy_and_halves_are_told_apart():
+    assert Entry(kept, np.int64(3)).path == Entry(kept, 3).path != Entry(kept, np.float32(2.5)).path
+    half = torch.ones(2, dtype=torch.bfloat16)
+    assert len({Entry(kept, value).path for value in (half, 2 * half, half.half(), half.float())}) == 4
+    assert (
+        EnsembleSpec("digits", "mlp", 2, n_train=np.int64(50)).key == EnsembleSpec("digits", "mlp", 2, n_train=50).key
+    )
+
+
+def test_functions_in_dataclasses_are_part_of_what_uses_them():
+    parts = {}
+    for name in ("_ssim", "_ranks", "_histograms", "pearson"):
+        real = getattr(similarity, name)
+        before = code.of(similarity.compare)
+        code._read.cache_clear()
+        tree = code.tree
+        code.tree = lambda source, name=name, tree=tree: tree(source) + (name if f"def {name}(" in source else "")
+        try:
+            parts[name] = code.of(similarity.compare) != before
+        finally:
+            code.tree = tree
+            code._read.cache_clear()
+        assert getattr(similarity, name) is real
+    assert all(parts.values()), parts
+
+
+def test_half_written_results_of_killed_runs_go(own_store):
+    entry = Entry(used, 5)
+    left = entry.path.with_name(f".{entry.path.name}.7-ab.tmp")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    assert kept(used, 5) == used(5) and not left.exists()

@@ -178,7 +178,7 @@ def test_superpixels_are_made_once_per_image_and_shared(pictures, monkeypatch):
     for seed in range(3):
         net = tiny_net(seed, size=32)
         attribution.lime(net, x, y, n_samples=8, n_segments=10)
-        attribution.kernel_shap(net, x, y, n_samples=8, n_segments=10)
+        attribution.kernel_shap(net, x, y, n_samples=40, n_segments=10)
     assert len(calls) == len(x)
 
 
@@ -234,3 +234,14 @@ def test_superpixels_of_a_grey_picture_keep_to_its_edges():
         segments = superpixels(edge, n)
         assert not set(segments[:, :13].unique().tolist()) & set(segments[:, 13:].unique().tolist())
         assert torch.equal(segments, superpixels(edge.expand(3, -1, -1), n))
+
+
+@pytest.mark.parametrize("k, few, enough", [(29, 50, 70), (50, 100, 110)])
+def test_samples_that_cannot_tell_superpixels_apart_are_too_few(k, few, enough):
+    values = np.random.default_rng(0).standard_normal(k)
+    with pytest.raises(ValueError, match=f"{few} samples cannot tell {k} superpixels apart"):
+        lime_shap.draw_coalitions(k, few, 0)
+    masks, weights = lime_shap.draw_coalitions(k, enough, 0)
+    np.testing.assert_allclose(
+        lime_shap.fit_kernel_shap(masks.astype(float), masks @ values, weights), values, atol=1e-9
+    )

@@ -192,6 +192,7 @@ def _decides(function: Callable, name: str) -> bool:
 
 def _leaves(value: Any) -> Iterator[Any]:
     """All that tells a value from others: what it holds, down to what holds nothing, with kinds and sizes between."""
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, partial):
         inner: Any = value.func, value.args, value.keywords
     elif isinstance(value, (list, tuple)):
@@ -225,8 +226,6 @@ def _told(value: Any) -> str:
         array = value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else np.ascontiguousarray(value)
         device = value.device.type if isinstance(value, Tensor) else "numpy"
         return f"{device} {array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-    if isinstance(value, np.generic):
-        return _told(value.item())
     if isinstance(value, nn.Module):
         if any(code.hooks_of(value)):
             raise ValueError(
