@@ -108,6 +108,8 @@ def bare(model: nn.Module) -> nn.Module:
     """Such a copy in eval mode and without hooks, for a pass that nobody should notice; hooks that compute weights, as
     PyTorch's ``weight_norm``, ``spectral_norm`` and ``prune`` do, stay."""
     model = sharing(uncompiled(model)).eval()
+    for module in model.modules():  # statistics, and what else a pass may change
+        module._buffers |= {name: value.clone() for name, value in module._buffers.items() if value is not None}
     for hooks, key in list(code.hooks_of(model)):
         del hooks[key]
     return model
@@ -151,9 +153,10 @@ def laid_out(module: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 def layout_of(model: nn.Module, images: Tensor | None = None) -> torch.memory_format:
     """The memory layout for a model's kernels and pictures: channels last, which is faster, unless it flattens with
-    ``.view``; found by a pass of the first of the images, or of a blank picture that it takes."""
+    ``.view``; found by a pass of two images, or of blank pictures that it takes."""
     model = bare(model)
-    x = probe(model) if images is None else images[:1].detach().to(device_of(model, images))
+    x = probe(model) if images is None else images[:2].detach().to(device_of(model, images))
+    x = x if len(x) > 1 else x.expand(2, *x.shape[1:])
     try:
         with torch.no_grad():
             laid_out(model, torch.channels_last)(

@@ -74,24 +74,23 @@ def _looked_at(model: nn.Module, image: Tensor) -> Facts:
         with torch.no_grad(), keep, gives_logits(model, None, layout):
             return model(images)[:1].double()
 
-    layout = torch.channels_last
-    try:
-        with hooked(leaves(model), note):
-            alone = passed(image)
-    except RuntimeError as error:  # a network that flattens with .view
-        if "view size is not compatible" not in str(error):
-            raise
-        layout = torch.contiguous_format
+    for layout in (torch.channels_last, torch.contiguous_format):
         sizes.clear()
-        with hooked(leaves(model), note):
-            alone = passed(image)
+        try:
+            with hooked(leaves(model), note):
+                alone = passed(image)
+            beside = passed(pair)
+            break
+        except RuntimeError as error:
+            if layout is torch.contiguous_format or "view size is not compatible" not in str(error):
+                raise  # and is no network that flattens with .view
     if said := how_read(given[0]):
         warnings.warn(f"{type(model).__name__} gives {said}", stacklevel=4)
     limit = HALF.get(entry(given[0]).dtype, LEAST) * alone.abs().max()
     bytes_per_image = COPIES * (sum(sizes) + 2 * image.numel() * image.element_size())
     for other, when, cause in (
         (passed(image), "in a second pass", "is there F.dropout without training=self.training?"),
-        (passed(pair), "beside another image", "is there batch normalisation without running statistics?"),
+        (beside, "beside another image", "is there batch normalisation without running statistics?"),
     ):
         if (other - alone).abs().max() > limit:
             raise ValueError(f"{type(model).__name__} gives an image other logits {when}, also in eval mode; {cause}")
@@ -180,12 +179,14 @@ def _reached(kernel: Callable, x: Tensor, y: Tensor | None, size: int) -> Tensor
     try:
         return kernel(x, y, size)
     except RuntimeError as error:
-        frozen = torch.is_inference_mode_enabled() or "nference tensor" in str(error)
-        if not frozen and not any(words in str(error) for words in UNREACHED):
+        made, cut_off = "nference tensor" in str(error), any(words in str(error) for words in UNREACHED)
+        if not (made or cut_off):
             raise
         cut = "is part of forward under no_grad, or detached?"
         mode = "leave torch.inference_mode(), and clone images and weights that were made in it"
-        raise ValueError(f"no gradient reaches the input; {mode if frozen else cut}") from error
+        raise ValueError(
+            f"no gradient reaches the input; {mode if made or torch.is_inference_mode_enabled() else cut}"
+        ) from error
 
 
 def logits(model: nn.Module, images: Tensor, batch_size: int | None = None, targets: Tensor | None = None) -> Tensor:

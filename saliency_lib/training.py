@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,9 +108,7 @@ def fit_together(
     if not models or len(models) != len(seeds):
         raise ValueError(f"every network needs a seed of its own; there are {len(models)} networks, {len(seeds)} seeds")
     train, val = train.to(device), None if val is None else val.to(device)
-    layout = torch.contiguous_format
-    if recipe.channels_last:
-        layout = layout_of(models[0].to(device), train.inputs(slice(1)))
+    layout = _layout(models[0].to(device), recipe, train.inputs(slice(2)))
     for model in models:
         model.to(device).to(memory_format=layout)
     network: nn.Module = models[0] if members == 1 else Stacked(models).to(memory_format=layout)
@@ -137,6 +136,15 @@ def fit_together(
             state.save(epoch)
     state.remove()
     return histories
+
+
+def _layout(model: nn.Module, recipe: Recipe, images: Tensor) -> torch.memory_format:
+    """The recipe's, unless the network flattens with ``.view``; whatever else it cannot do shows while it trains."""
+    if not recipe.channels_last:
+        return torch.contiguous_format
+    with suppress(Exception), _precision(recipe):
+        return layout_of(model, images)
+    return torch.channels_last
 
 
 def _hand_over(network: nn.Module, models: Sequence[nn.Module]) -> None:

@@ -558,3 +558,11 @@ def test_networks_with_unequal_numbers_of_images_are_told_before_the_work():
     dealt = ensembles.shares(["a", "b", "c"], data.load("photodigits", "val", 10))
     with pytest.raises(ValueError, match="networks have 3 to 4 images; deal out a multiple of 3"):
         ensembles.over_shares(pixels, dealt, [[]] * 3, [0] * 3)
+
+
+def test_states_of_many_members_have_a_short_name_and_numbers_of_numpy_are_numbers(tmp_path):
+    path = files.checkpoint_path(tmp_path, range(64))
+    path.touch()
+    assert len({path, files.checkpoint_path(tmp_path, [0, 63]), files.checkpoint_path(tmp_path, range(63))}) == 3
+    spec = EnsembleSpec("digits", "mlp", 2, n_train=np.int64(50), seed=np.int64(3))
+    assert json.dumps(dataclasses.asdict(spec)) and spec.key == EnsembleSpec("digits", "mlp", 2, n_train=50, seed=3).key

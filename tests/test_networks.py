@@ -526,7 +526,7 @@ def test_a_layer_of_windows_is_no_map():
 
     with seeded(0):
         net = Net().eval()
-    with pytest.raises(ValueError, match=r"layer 'windows' has no feature maps .* but \(16, 8, 8, 8\)"):
+    with pytest.raises(ValueError, match="layer 'windows' sees 16 windows or tokens of 4 pictures"):
         attribute("input_gradient", net, X, Y, layer="windows")
 
 
@@ -550,3 +550,39 @@ def test_a_network_whose_forward_was_set_from_outside_has_no_two_sides():
     net.forward = lambda x, run=net.forward: run(x)
     with pytest.raises(ValueError, match="the forward of Sequential is set from outside"):
         audit.networks.two_sided(net)
+
+
+class Counting(nn.Module):
+    """Counts its passes in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        self.passes += 1
+        return self.fc(x.flatten(1))
+
+
+@pytest.mark.usefixtures("chance")
+def test_training_takes_what_takes_no_look_beforehand_and_no_look_is_noticed():
+    images, recipe = data.load("digits", "train", 64), training.Recipe(epochs=1, batch_size=32, lr=0.01)
+    net = Counting()
+    assert training.fit(net, images, recipe, seed=0).loss and net.passes == 2
+    odd = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 10))
+    for each in (odd, torch.compile(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), backend="eager")):
+        assert training.fit(each, images, recipe, seed=0).loss
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_view_across_images_is_seen_too():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Linear(64, 4))
+    net.forward = lambda x: net[2](net[1](net[0](x)).view(len(x) * 4, -1)[:, :64]).view(len(x), 4, 4).mean(1)
+    assert attribute("input_gradient", net.eval(), X, Y).shape == X.shape
+
+
+@pytest.mark.usefixtures("chance")
+def test_a_clamp_by_a_tensor_is_none_of_our_business():
+    run = Own(lambda body, x: body[3](body[2](torch.clamp(body[1](body[0](x)), min=torch.full((8, 1, 1), -1.0)))))
+    assert attribute("guided_backprop", run, X, Y).shape == X.shape

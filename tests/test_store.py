@@ -6,7 +6,9 @@ import linecache
 import os
 import subprocess
 import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from conftest import tiny_net
 
 from saliency_lib import attribution, similarity, snr
+from saliency_lib.audit.networks import two_sided
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.runtime import code, store
@@ -322,3 +325,51 @@ def test_half_written_results_of_killed_runs_go(own_store):
     left.parent.mkdir(parents=True, exist_ok=True)
     left.touch()
     assert kept(used, 5) == used(5) and not left.exists()
+
+
+@pytest.mark.usefixtures("chance")
+def test_networks_without_a_source_or_of_other_packages_are_told_apart_quickly():
+    made: dict = {}
+    exec("import torch\nclass Net(torch.nn.Linear):\n    pass", made)
+    net = made["Net"](2, 2)
+    assert Entry(kept, net).path == Entry(kept, net).path != Entry(kept, made["Net"](2, 3)).path
+    assert Entry(kept, two_sided(net)).path != Entry(kept, net).path
+    timm = pytest.importorskip("timm")
+    started = time.monotonic()
+    assert Entry(kept, timm.create_model("resnet10t")).path
+    assert time.monotonic() - started < 30, "its package is not read"
+
+
+class Noting(torch.nn.Module):
+    def __init__(self, names):
+        super().__init__()
+        self.names, self.calls = names, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x
+
+
+def test_what_a_pass_notes_does_not_count_and_sets_have_one_order():
+    net = Noting({"a", "bb", "ccc"})
+    before = Entry(kept, net).path
+    net(torch.zeros(1))
+    assert Entry(kept, net).path == before == Entry(kept, Noting({"ccc", "bb", "a"})).path
+    assert Entry(kept, Noting({"a"})).path != before
+
+
+def test_functions_without_a_signature_are_kept_too():
+    assert Entry(max, [1, 2], executor="serial").path == Entry(max, [1, 2]).path
+
+
+def test_a_store_that_cannot_be_cleaned_costs_only_time(own_store, monkeypatch):
+    entry = Entry(used, 6)
+    left = entry.path.with_name(f".{entry.path.name}.7-ab.tmp")
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+
+    def refused(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert kept(used, 6) == used(6)

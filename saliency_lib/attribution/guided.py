@@ -15,7 +15,8 @@ RECTIFIERS = ("ReluBackward", "HardtanhBackward", "ThresholdBackward")  # what c
 
 def _rectifies(node) -> bool:
     """Whether a node of autograd's graph cuts off negative values, as ReLU or by a clamp at zero."""
-    return node.name().startswith(RECTIFIERS) or ("Clamp" in node.name() and getattr(node, "_saved_min", None) == 0)
+    low = getattr(node, "_saved_min", None)
+    return node.name().startswith(RECTIFIERS) or ("Clamp" in node.name() and isinstance(low, (int, float)) and low == 0)
 
 
 @contextmanager

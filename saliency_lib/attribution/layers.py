@@ -60,7 +60,12 @@ def used(model: nn.Module, layer: str | None) -> Iterator[list[Grid]]:
         grid = grid_of(value, images[0], module) if isinstance(value, Tensor) else None
         if value in spatial:
             grid = Grid("maps", (value.shape[2], value.shape[3]))
-        if grid is None or len(value) != len(images[0]):  # some layers see windows, or tokens first
+        if isinstance(value, Tensor) and len(value) != len(images[0]):
+            raise ValueError(
+                f"layer {layer!r} sees {len(value)} windows or tokens of {len(images[0])} pictures, not pictures; "
+                "choose another"
+            )
+        if grid is None:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(out).__name__
             raise ValueError(f"layer {layer!r} has no feature maps (n, c, h, w), nor a grid of tokens, but {what}")
         grids[:] = [grid]

@@ -119,7 +119,8 @@ def _other(name: str, model: nn.Module) -> bool:
         if part not in children:
             return bool(children) and part.isdigit() and isinstance(module, (nn.Sequential, nn.ModuleList))
         module = children[part]
-    return (module._parameters | module._buffers).get(parts[-1], ...) is None
+    known = module._parameters | module._buffers
+    return known.get(parts[-1], ...) is None and parts[-1] not in module._non_persistent_buffers_set
 
 
 def said_of(choices: list[Found]) -> str:

@@ -87,6 +87,7 @@ def _download(name: str, root: Path) -> None:
     """Fetch the data set with torchvision into a temporary folder; move it into ``root`` once it is whole."""
     source = SOURCES[name]
     try:
+        root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=root) as temporary:
             source.open(Path(temporary), download=True)
             if flaw := source.flaw(Path(temporary) / source.folder):

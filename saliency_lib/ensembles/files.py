@@ -48,8 +48,9 @@ def snapshot_path(folder: Path, member: int, epoch: int) -> Path:
 
 
 def checkpoint_path(folder: Path, which: Sequence[int]) -> Path:
-    """``.training-016-017.pt``, the state of a training of these members that was stopped."""
-    return folder / f".training-{'-'.join(f'{member:03d}' for member in which)}.pt"
+    """``.training-016-017-….pt``, the state of a training of these members that was stopped."""
+    numbers = hashlib.sha256(repr(tuple(which)).encode()).hexdigest()[:8]
+    return folder / f".training-{which[0]:03d}-{which[-1]:03d}-{numbers}.pt"
 
 
 def digest(tensors: dict[str, Tensor]) -> str:
@@ -126,13 +127,13 @@ def flaw(spec: EnsembleSpec, folder: Path, member: int) -> str | None:
 
 def remove_leftovers(folder: Path, which: Sequence[int]) -> None:
     """Remove what a run which was killed has left of members, but for the state of just their training: half-written
-    files, and states of trainings of some of them or more; the caller holds their lock."""
+    files, and states of trainings of others of their block; the caller holds its lock."""
     for member in which:
         for left in folder.rglob(f".{member_path(folder, member).name}.*.tmp"):
             left.unlink(missing_ok=True)
     for left in folder.glob(".*training-*"):
-        of_it = {int(number) for number in re.findall(r"(?<=-)\d{3}(?=[-.])", left.name)}
-        if of_it & set(which) and left != checkpoint_path(folder, which):
+        first, last = map(int, re.findall(r"training-(\d+)-(\d+)", left.name)[0])
+        if first <= which[-1] and last >= which[0] and left != checkpoint_path(folder, which):
             left.unlink(missing_ok=True)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +61,9 @@ class EnsembleSpec:
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))
         kept = set(self.snapshots)
         if kept - set(range(1, self.recipe.epochs + 1)) or (kept and not self.trained):
             known = f"epochs 1 to {self.recipe.epochs}" if self.trained else "trained networks"
@@ -83,7 +87,7 @@ class EnsembleSpec:
         kind, _, place = self.dataset.partition(":")
         if place:
             content["dataset"] = kind, _shown(self.dataset, self.n_train, self.n_val, self.size, store.data_root())
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=int).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         return f"{Path(place).name or kind}-{self.model}-{digest}"
 
     def seeds(self, member: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -89,9 +89,7 @@ def of(*things: Callable, words: Iterable[str] = ()) -> str:
                 if _is_registry(value):
                     registries[id(value)] = {key: list(_functions(entry)) for key, entry in value.items()}
                 elif is_plain(value):
-                    parts[f"{_name(thing)} {used}"] = repr(
-                        sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-                    )
+                    parts[f"{_name(thing)} {used}"] = _said(value)
                 else:
                     waiting += _functions(value)
         if not waiting:
@@ -160,11 +158,13 @@ def _functions(value: Any) -> Iterator[Thing]:
     value = unwrapped(value)
     if isinstance(value, Thing):
         yield value
-    elif isinstance(value, dict) or is_dataclass(value):
-        yield from _functions(list((value if isinstance(value, dict) else vars(value)).values()))
     elif isinstance(value, (list, tuple, set, frozenset)):
         for one in value:
             yield from _functions(one)
+    elif isinstance(value, dict):
+        yield from _functions(list(value.values()))
+    elif is_dataclass(value):
+        yield from _functions([getattr(value, field.name, None) for field in fields(value)])
 
 
 def _is_registry(value: Any) -> bool:
@@ -192,3 +192,40 @@ def hooks_of(model: Any) -> Iterator[tuple[dict, int]]:
             for key, hook in hooks.items():
                 if not type(hook).__module__.startswith("torch.nn.utils"):
                     yield hooks, key
+
+
+def _said(value: Any) -> str:
+    """A plain value in words that are the same in every process."""
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(_said, value)))}}}"
+    return repr(value)
+
+
+@functools.cache
+def _of_class(kind: Any) -> tuple[str, tuple[str, ...]]:
+    """Fingerprint of a class of somebody's and of those that it is made from, by themselves; and its parameters' names.
+
+    By name, where there is no source, as of one that was made by ``exec``.
+    """
+    own = [one for one in kind.__mro__ if one.__module__.split(".")[0] not in ("builtins", "torch", "torchvision")]
+    sources = []
+    for one in own:
+        things: list[Any] = [one, *(value for value in vars(one).values() if isinstance(value, FunctionType))]
+        for thing in things:
+            try:
+                sources.append(tree(textwrap.dedent(inspect.getsource(thing))))
+            except (OSError, TypeError, SyntaxError):
+                sources.append(_name(thing))
+                continue
+            if thing is one:
+                break  # which has its functions in it
+    return digest(*sources), tuple(inspect.signature(kind).parameters) if own else ()
+
+
+def of_instance(value: Any) -> str:
+    """What made an object: its class's code, and the plain values that it was built with, as far as it keeps them under
+    the names of its parameters."""
+    kind: Any = type(value)
+    fingerprint, names = _of_class(kind)
+    known = {name: vars(value)[name] for name in names if name in vars(value)}
+    return f"{fingerprint} {sorted((name, _said(one)) for name, one in known.items() if is_plain(one))}"

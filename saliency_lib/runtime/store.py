@@ -144,9 +144,7 @@ class Entry:
         self.call = partial(function, *arguments, **options)
         leaves = list(_leaves(self.call))
         functions, words = [v for v in leaves if _is_function(v)], [v for v in leaves if isinstance(v, str)]
-        networks = [v for v in leaves if isinstance(v, nn.Module)]
-        kinds = {type(m) for net in networks for m in net.modules() if not type(m).__module__.startswith("torch")}
-        key = code.digest(torch.__version__, *map(_told, leaves), code.of(*functions, *kinds, words=words))
+        key = code.digest(torch.__version__, *map(_told, leaves), code.of(*functions, words=words))
         self.path = results_root() / f"{code.unwrapped(function).__name__.strip('_')}-{key}.pickle"
 
     def load(self) -> Any:
@@ -177,17 +175,19 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that cannot be written
             stack.enter_context(locked(entry.path.with_suffix(".lock"), shared=True))
+            for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
+                left.unlink(missing_ok=True)
         with suppress(LookupError):
             return entry.load()
-        for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
-            left.unlink(missing_ok=True)
         return entry.save(function(*arguments, **options))
 
 
 def _decides(function: Callable, name: str) -> bool:
     """Whether an argument of ``WHERE`` changes what comes out: a batch size that is not None by default."""
+    if name != "batch_size":
+        return False
     known = inspect.signature(code.unwrapped(function)).parameters.get(name)
-    return name == "batch_size" and known is not None and known.default is not None
+    return known is not None and known.default is not None
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -227,16 +227,7 @@ def _told(value: Any) -> str:
         device = value.device.type if isinstance(value, Tensor) else "numpy"
         return f"{device} {array.dtype} {array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
     if isinstance(value, nn.Module):
-        if any(code.hooks_of(value)):
-            raise ValueError(
-                "a network with hooks cannot tell results apart; compute without the store, or apply them inside"
-            )
-        tensors = value.state_dict() | dict(value.named_buffers())
-        said = [f"{name} {_told(tensor)}" for name, tensor in tensors.items() if isinstance(tensor, Tensor)]
-        for name, module in value.named_modules():
-            plain = {k: v for k, v in vars(module).items() if not k.startswith("_") and code.is_plain(v)}
-            said.append(f"{name} {sorted((plain | {'training': None}).items())}")
-        return f"{value} {' '.join(said)}"
+        return _told_network(value)
     if isinstance(own := getattr(value, "key", None), str):
         return f"{type(value).__name__} {own}"
     if _is_function(value):
@@ -244,3 +235,13 @@ def _told(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str, bytes, Path, torch.device)):
         return repr(value)
     raise ValueError(f"a {type(value).__name__} cannot tell results apart; use numbers, tensors, networks or functions")
+
+
+def _told_network(model: nn.Module) -> str:
+    """A network by its modules, their code and what they were built with, and by its weights."""
+    if any(code.hooks_of(model)):
+        raise ValueError("a network with hooks cannot tell results apart; put them on in the function, not around it")
+    said = [f"{name} {code.of_instance(module)}" for name, module in model.named_modules()]
+    tensors = model.state_dict() | dict(model.named_buffers())
+    said += [f"{name} {_told(tensor)}" for name, tensor in tensors.items() if isinstance(tensor, Tensor)]
+    return f"{model} {' '.join(said)}"
