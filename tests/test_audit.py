@@ -802,6 +802,7 @@ def test_words_on_what_to_do_next():
         "more": "the mean map of the 8 networks stays below an SNR of 2; train 17 more at least, and average all.",
         "open": "average all 8 networks; that may reach an SNR of 2 or not, 12 would.",
         "single": "a single map will do, its SNR is above 2 already.",
+        "untold": "nothing can be concluded, since its signal has no interval; more networks may give one.",
     }
     (one,) = sentences.of_next({"few": noise["few"]}, last, control, 8, 2, copies=True)
     assert one.startswith("Train the network again from two other seeds")
@@ -832,7 +833,9 @@ def test_words_on_patterns_and_agreement():
     e = Estimate
     assert "no convolution of stride two" in next(sentences.of_checkerboard({}, ""))
     assert "look at the maps" in list(sentences.of_checkerboard({"conv": e(1.5, 0.9, 2)}, "networks"))[1]
-    assert "conv has 1.500 [1.100, 2.000]" in next(sentences.of_checkerboard({"conv": e(1.5, 1.1, 2)}, "networks"))
+    assert "conv has 1.5 [1.1, 2] times" in next(sentences.of_checkerboard({"conv": e(1.5, 1.1, 2)}, "networks"))
+    some = list(sentences.of_checkerboard({"conv": e(1.5, 1.1, 2), "other": e(400, -300, 1000)}, "networks"))
+    assert some[1] == "Of other it cannot be told."
     tossed = torch.randn(3, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     assert "read no pixel" in next(sentences.of_agreement({"m": audit.agreement(tossed)}))
     same = tossed[:1].expand(8, -1, -1, -1, -1)
@@ -1009,3 +1012,35 @@ def test_numbers_for_pictures_may_be_one_for_all(tmp_path):
         assert (found.shown[0, :, :, 0] * 255 - torch.from_numpy(pixels / 257)).abs().max() <= 0.5
     with pytest.raises(ValueError, match="size is a side, or height and width"):
         audit.read(tmp_path, None, [], Problems())
+
+
+def test_words_on_constants_and_chance():
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    said = sentences.of_constants([0.5], [0.003125], "as given", x)
+    assert "a deviation of 0.003125, as given. So these pictures have a mean of" in said and "--mean" not in said
+    assert "give these as --mean and --std" in sentences.of_constants([0.5], [0.2], "ImageNet's", x)
+    pictures = audit.Pictures(x.permute(0, 2, 3, 1), x, torch.arange(4) % 2, ("a", "b"))
+    with seeded(0):
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).eval()
+    nn.init.zeros_(net[1].weight)
+    said = list(sentences.of_pictures(pictures, [net], torch.zeros(4, dtype=torch.int64), "predicted"))
+    assert said[-1].startswith("That is no better than chance")
+
+
+def test_pictures_of_16_bits_keep_their_levels(tmp_path):
+    levels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 12 bits in 16
+    PIL.Image.fromarray(levels).save(tmp_path / "a.png")
+    found = audit.read(tmp_path, None, 64, Problems(), channels=1, mean=0.0, std=1.0)
+    torch.testing.assert_close(found.inputs[0, 0], torch.from_numpy(levels.astype(np.float32) / 65535))
+    assert audit.read(tmp_path, None, 32, Problems(), mean=0.0, std=1.0).inputs.shape == (1, 3, 32, 32)
+
+
+def test_what_differs_is_found_behind_a_prefix(tmp_path):
+    with seeded(0):
+        nets = [
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), head)
+            for head in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2)))
+        ]
+    torch.save({f"model.{name}": value for name, value in nets[0].state_dict().items()}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="4 tensors differ, as 2.0.weight is missing in place of"):
+        audit.load(lambda: nets[1], tmp_path, Problems())

@@ -4,6 +4,7 @@ import argparse
 import pickle
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -148,7 +149,9 @@ def differing(content: Any, model: nn.Module) -> str:
         return "it holds no state dict; save model.state_dict()"
     own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     where, nearest = max(states.items(), key=lambda item: len(own.keys() & item[1].keys()))
-    shapes = {name: tuple(t.shape) for name, t in nearest.items()}
+    prefixes = Counter(name.removesuffix(mine) for name in nearest for mine in own if f".{name}".endswith(f".{mine}"))
+    prefix = prefixes.most_common(1)[0][0] if prefixes else ""
+    shapes = {name.removeprefix(prefix): tuple(t.shape) for name, t in nearest.items()}
     names = [name for name in own | shapes if own.get(name) != shapes.get(name)]
-    example = f"{names[0]} is {shapes.get(names[0])} in place of {own.get(names[0])}"
+    example = f"{names[0]} is {shapes.get(names[0], 'missing')} in place of {own.get(names[0], 'none')}"
     return f"it is a checkpoint of another architecture: {len(names)} tensors differ, as {example}"

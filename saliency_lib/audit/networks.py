@@ -174,7 +174,9 @@ def compatible(networks: dict[str, nn.Module], images: Tensor, problems: Problem
             given = model(images[:1].clone())
             found = of_output(given)
             if not isinstance(found, Tensor) or found.ndim != 2:
-                raise ValueError(f"it gives {getattr(found, 'shape', type(found).__name__)}, not (1, classes)")
+                what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                hint = "; return (n, 1), without squeeze" if what == (1,) else ""
+                raise ValueError(f"it gives {what}, not (1, classes){hint}")
             outputs[name] = found.shape[1]
             if said := how_read(given):
                 remarks.add(f"The networks give {said}.")

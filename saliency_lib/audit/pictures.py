@@ -86,7 +86,7 @@ def read(
         problems.remarks.append(
             f"{transparent} pictures may have transparent pixels; these show ImageNet's mean colour."
         )
-    values = torch.stack(pixels).float() / 255
+    values = torch.stack([part.float() for part in pixels]) / 255
     inputs = normalised(values, mean, std)
     return Pictures(values.permute(0, 2, 3, 1), inputs, torch.tensor(labels) if classes else None, classes)
 

@@ -87,11 +87,13 @@ def of_networks(names: Sequence[str], copies: int, what: str) -> Iterator[str]:
         yield "Two networks give no intervals, so that nothing can be concluded: a third one helps most."
 
 
-def of_constants(mean: Sequence[float], std: Sequence[float], whose: str) -> str:
-    """What pixels are brought to."""
-    mean_of, std_of = (", ".join(f"{value:.3f}" for value in values) for values in (mean, std))
-    brought = f"a mean of {mean_of} and a deviation of {std_of}, {whose}"
-    return f"Pixels from 0 to 1 are brought to mean 0 and deviation 1 by {brought}."
+def of_constants(mean: Sequence[float], std: Sequence[float], whose: str, inputs: Tensor) -> str:
+    """What pixels are brought to, and how inputs (n, c, h, w) are then."""
+    mean_of, std_of = (", ".join(f"{value:.4g}" for value in values) for values in (mean, std))
+    said = f"Pixels from 0 to 1 are shifted and scaled by a mean of {mean_of} and a deviation of {std_of}, {whose}."
+    if whose == "ImageNet's":
+        said += " If they were trained with others, give these as --mean and --std."
+    return f"{said} So these pictures have a mean of {inputs.mean():.2f} and a deviation of {inputs.std():.2f}."
 
 
 def of_pictures(pictures: Pictures, networks: Sequence[nn.Module], targets: Tensor, which: str) -> Iterator[str]:
@@ -107,6 +109,8 @@ def of_pictures(pictures: Pictures, networks: Sequence[nn.Module], targets: Tens
     if folders and pictures.labels is not None:
         right = [inference.accuracy(network, x, pictures.labels.to(x.device)) for network in networks]
         yield f"Accuracy on them, by folder in alphabetical order: {min(right):.2f} to {max(right):.2f}."
+        if max(right) <= 1 / len(folders):
+            yield "That is no better than chance: look at the order of folders, --mean and --std, and the checkpoints."
 
 
 def counted(targets: Iterable[int], names: Sequence[str] = ()) -> str:
@@ -147,8 +151,12 @@ def of_next(
         yield "Train a third network: two give no intervals, so that no method can be trusted or ruled out."
         return
     for name, s in noise.items():
-        if s.shown and name not in chain(*refused.values()):
+        if name in chain(*refused.values()):
+            continue
+        if s.shown:
             yield f"{name}: {_to_average(s.debiased, members, goal)}"
+        elif members > 2:
+            yield f"{name}: nothing can be concluded, since its signal has no interval; more networks may give one."
 
 
 def _to_average(single: Estimate, members: int, goal: float) -> str:
@@ -218,9 +226,13 @@ def of_checkerboard(powers: dict[str, Estimate] | None, over: str) -> Iterator[s
     above = {name: p for name, p in powers.items() if p.low > 1}
     for name, power in sorted(above.items(), key=lambda item: -item[1].value):
         yield (
-            f"The gradient that comes back from {name} has {power} times the power at period two that "
-            f"white noise has (over {over}): a checkerboard. downsampling.smooth_backward averages it out."
+            f"The gradient that comes back from {name} has {power.value:.3g} [{power.low:.3g}, {power.high:.3g}] times "
+            f"the power at period two that white noise has (over {over}): a checkerboard. In maps of the input, "
+            'downsampling.smooth_backward(model, ["input"]) averages it out.'
         )
+    untold = [name for name, power in powers.items() if power.low <= 1 < power.value]
+    if above and untold:
+        yield f"Of {', '.join(untold)} it cannot be told."
     if not above:
         yield "No convolution of stride two passes back clearly more power at period two than white noise has."
         yield "Gradients smoother than noise may hold a pattern all the same: look at the maps."

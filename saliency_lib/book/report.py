@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,22 +10,24 @@ from pathlib import Path
 import nbformat
 
 from saliency_lib.book import captions, page, profiles, script
-from saliency_lib.runtime.store import DOOR, PROJECT, atomic
+from saliency_lib.runtime.store import DOOR, atomic
 
 NOTEBOOK = "09_audit_models"
 
 
 def run(words: Sequence[str], say: Callable[[str], None]) -> int:
     """Execute the notebook with options that are its parameters, and export it; 1 if it failed, else 0."""
-    p = argparse.ArgumentParser(prog=f"{DOOR} audit", description=f"Parameters of {NOTEBOOK}; see there.")
-    p.add_argument("--out", default=PROJECT / "build" / "audit", metavar="DIR", help="for report and figures")
+    p = argparse.ArgumentParser(prog=f"{DOOR} audit", description=f"Parameters of {NOTEBOOK}.")
+    cell = next(c.source for c in profiles.read_notebook(NOTEBOOK).cells if "parameters" in c.metadata.get("tags", []))
+    comments = dict(re.findall(r"^(\w+) = .*?# (.*)$", cell, re.MULTILINE))
+    p.add_argument("--out", default=Path("build", "audit"), metavar="DIR", help="for report and figures (build/audit)")
     for name, default in profiles.parameters(NOTEBOOK).items():
         if name not in ("profile", "main", "executor"):  # of the networks that it audits without options
             words_or_paths = name in ("model", "checkpoints", "images", "layer") or isinstance(default, str)
             several = isinstance(default, list) or name in ("mean", "std", "checkpoints", "size")
             p.add_argument(f"--{name.replace('_', '-')}", nargs="+" if several else None, metavar="VALUE",
                            type=str if words_or_paths else profiles.value_of, default=argparse.SUPPRESS,
-                           help=f"default: {default}")  # fmt: skip
+                           help=f"{comments.get(name, name)} (default: {default})".replace("%", "%%"))  # fmt: skip
     values = vars(p.parse_args(words))
     out = Path(values.pop("out")).expanduser().resolve()
     if len(values.get("size") or ()) == 1:

@@ -62,16 +62,21 @@ def listing(folder: Path, classes: tuple[str, ...] | None = None) -> tuple[tuple
 
 
 def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
-    """One image file as (c, h, w) uint8: turned upright, made just as large as the size, a side or (h, w), and the
-    middle cut out.
+    """One image file as (c, h, w) uint8, of 16 bits per pixel float32 from 0 to 255: turned upright, made just as large
+    as the size, a side or (h, w), and the middle cut out.
 
     Of an animated one the first frame is taken; transparent pixels show ``BEHIND``.
     """
     try:
         with Image.open(path) as image:
-            image = _opaque(_eight_bits(ImageOps.exif_transpose(image), image.format == "PPM")).convert(
-                "L" if channels == 1 else "RGB"
-            )
+            fine = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+            image = ImageOps.exif_transpose(image)
+            if fine:
+                image = Image.fromarray(np.asarray(image, np.float32) / 257)
+            elif image.mode in ("I", "F"):
+                raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+            else:
+                image = _opaque(image).convert("L" if channels == 1 else "RGB")
             height, width = (size, size) if isinstance(size, int) else size
             if image.size != (width, height):
                 scale = max(width / image.width, height / image.height)
@@ -81,7 +86,7 @@ def decode(path: Path, size: int | Sequence[int], channels: int) -> Tensor:
             pixels = torch.from_numpy(np.array(image))
     except (OSError, RuntimeError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}): replace it or remove it") from error
-    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1)
+    return pixels.expand(channels, -1, -1) if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 def see_through(image: Image.Image) -> bool:
@@ -97,16 +102,6 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, (*BEHIND, 255)), image)
 
 
-def _eight_bits(image: Image.Image, sixteen: bool) -> Image.Image:
-    """The image, of 16 bits per pixel brought to 8; ValueError for pixels of 32 bits, whose range is anybody's, unless
-    it is known that 16 are used."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and sixteen):
-        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError("its pixels have 32 bits; save it with 8 or 16")
-    return image
-
-
 def decoded(files: list[tuple[Path, int]], size: int, channels: int) -> dict[str, Tensor]:
     """Images and labels of a listing's files, from the store as long as no file has changed."""
     dated = [(path, label, path.stat().st_size, path.stat().st_mtime_ns) for path, label in files]
@@ -117,7 +112,8 @@ def decoded(files: list[tuple[Path, int]], size: int, channels: int) -> dict[str
 def _decoded(dated: list[tuple[Path, int, int, int]], size: int, channels: int) -> np.ndarray:
     """Pixels (n, c, size, size) of dated files; an array takes less memory than a tensor on its way to the disk."""
     with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(lambda file: decode(file[0], size, channels), dated))).numpy()
+        found = pool.map(lambda file: decode(file[0], size, channels), dated)
+        return torch.stack([pixels.round().to(torch.uint8) for pixels in found]).numpy()
 
 
 @DataSet(classes=(), size=64, mean=(), std=())

@@ -112,6 +112,7 @@ def smooth_backward(
 ) -> Iterator[nn.Module]:
     """Inside the block, gradients that strided convolutions return are means over circular shifts; logits stay.
 
+    By default those alone behind the stages, without the first of a ResNet: for maps of the input pass ``["input"]``.
     Herdt et al. 2024, section 3.1: four shifts, by (h, w) in {0, 1} x {0, 1}, for a stride of two; here by 0 to s - 1
     for a stride of s. Kernel, dilation, groups and padding do not matter. The shifts go one way, so that every such
     layer **moves** the map by (s - 1) / 2 pixels of its input down and right.
