@@ -42,14 +42,15 @@ def of_noise(found: dict[str, Signal], members: int, goal: float, copies: bool =
     for name, s in found.items():
         measured = (
             f"{name}: what the {members} {what} share is {s.debiased} times what is a single map's own (SNR);"
-            f" for the same maps, moved about at random, it is {s.null}."
+            f" for the same maps, moved about at random, it is {s.null}. Of a map's power they share {s.more}"
+            " more than of the moved ones."
         )
         if copies:
             yield f"{measured} That is noise put on weights; how many seeds would be needed cannot be told from it."
         elif not s.debiased.bounded:
             yield f"{measured} Without intervals nothing can be concluded."
         elif not s.shown:
-            yield f"{measured} The first is not surely more, so that no message with a place in the picture is shown."
+            yield f"{measured} That is not surely more, so that no message with a place in the picture is shown."
         else:
             needed = seeds_needed(s.debiased, goal)
             yield f"{measured} For a mean map with an SNR of {goal:g}, average this many networks: {needed}."
@@ -169,7 +170,7 @@ def _to_average(single: Estimate, members: int, goal: float) -> str:
     if least > members:
         wanted = f"train {least - members} more at least, and average all"
         return f"the mean map of the {members} networks stays below an SNR of {goal:g}; {wanted}."
-    sure = f"{most} would" if math.isfinite(most) else "how many would cannot be told from these"
+    sure = f"{most} would" if math.isfinite(most) else "and these do not tell how many would"
     return f"average all {members} networks; that may reach an SNR of {goal:g} or not, {sure}."
 
 
