@@ -88,7 +88,7 @@ def of(*things: Callable, words: Iterable[str] = ()) -> str:
             for used, value in _used(thing, chains):
                 if _is_registry(value):
                     registries[id(value)] = {key: list(_functions(entry)) for key, entry in value.items()}
-                elif is_plain(value):
+                elif _is_plain(value):
                     parts[f"{_name(thing)} {used}"] = _said(value)
                 else:
                     waiting += _functions(value)
@@ -139,9 +139,9 @@ def _used(thing: Thing, chains: Iterable[tuple[str, ...]]) -> Iterator[tuple[str
             value = getattr(value, name)
         notebooks = thing.__module__ == "__main__" and name == first
         closed = getattr(value, "__closure__", None) and not hasattr(value, "__wrapped__")
-        if notebooks and not (is_plain(value) or _is_registry(value) or (hasattr(value, "__name__") and not closed)):
+        if notebooks and not (_is_plain(value) or _is_registry(value) or (hasattr(value, "__name__") and not closed)):
             raise ValueError(f"{thing.__qualname__} uses the notebook's {name!r}; make it one of its arguments")
-        if notebooks or name.isupper() or not is_plain(value):
+        if notebooks or name.isupper() or not _is_plain(value):
             yield name, value
 
 
@@ -171,12 +171,11 @@ def _is_registry(value: Any) -> bool:
     return isinstance(value, dict) and any(True for _ in _functions(value))
 
 
-def is_plain(value: Any) -> bool:
-    """Whether it is a number, a string or the like, or holds nothing else."""
+def _is_plain(value: Any) -> bool:
     if isinstance(value, (tuple, list, set, frozenset)):
-        return all(map(is_plain, value))
+        return all(map(_is_plain, value))
     if isinstance(value, dict):
-        return all(map(is_plain, (*value, *value.values())))
+        return all(map(_is_plain, (*value, *value.values())))
     return value is None or isinstance(value, (bool, int, float, complex, str, bytes))
 
 
@@ -228,4 +227,4 @@ def of_instance(value: Any) -> str:
     kind: Any = type(value)
     fingerprint, names = _of_class(kind)
     known = {name: vars(value)[name] for name in names if name in vars(value)}
-    return f"{fingerprint} {sorted((name, _said(one)) for name, one in known.items() if is_plain(one))}"
+    return f"{fingerprint} {sorted((name, _said(one)) for name, one in known.items() if _is_plain(one))}"

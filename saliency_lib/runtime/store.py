@@ -175,10 +175,11 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that cannot be written
             stack.enter_context(locked(entry.path.with_suffix(".lock"), shared=True))
-            for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
-                left.unlink(missing_ok=True)
         with suppress(LookupError):
             return entry.load()
+        with suppress(OSError):
+            for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
+                left.unlink(missing_ok=True)
         return entry.save(function(*arguments, **options))
 
 
