@@ -84,6 +84,13 @@ def two_sided(distance: float, half: float, df: float = math.inf) -> float:
     return float(2 * law.sf(law.ppf(0.975) * distance / half)) if half > 0 else float(distance == 0)
 
 
+def welch(*errors: tuple[float, float]) -> tuple[float, float]:
+    """Standard error of a sum of independent estimates, (half the 95 % interval, df) each, and its df (Welch's)."""
+    parts = [((half / stats.t.ppf(0.975, df)) ** 2, df) for half, df in errors]
+    total, spread = sum(square for square, _ in parts), sum(square**2 / df for square, df in parts)
+    return math.sqrt(total), total**2 / spread if spread else math.inf
+
+
 def exact(value: float) -> Estimate:
     """What chance has no part in."""
     return Estimate(value, value, value)
@@ -249,8 +256,3 @@ def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
     if len(x) < 2 or not ((x > 0).all() and (y > 0).all()):
         return float("nan")
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, or a dash for an unbounded value."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"

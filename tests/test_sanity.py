@@ -51,12 +51,16 @@ def test_means_and_drops_leave_a_network_out_together_with_its_partner():
         assert found.value == pytest.approx(np.nanmean(pairs) - left.mean()) == pytest.approx(over_images.value)
         assert (found.n, over_images.n) == (4, 5)
     assert sanity.drop(pairs, pairs) == (0, 0, 0)
-    lonely = np.zeros((4, 3, 5))
-    lonely[:2, :2] = 1  # without the third network, and the third of the others, the mean is 4 / 6
-    without = [[i for i in range(4) if i != k] for k in range(4)]
-    by_hand = [lonely[kept][:, [k for k in kept if k < 3]].mean() for kept in without]
-    deviation = np.std(by_hand) * np.sqrt(3) * 3.1824463
-    assert sanity.mean(lonely).high - sanity.mean(lonely).value == pytest.approx(deviation)
+
+
+@pytest.mark.parametrize(("n_networks", "n_others"), [(6, 3), (3, 6), (6, 7), (4, 4)])
+def test_intervals_of_networks_and_others_hold_the_truth(n_networks, n_others):
+    held = []
+    for _ in range(400):
+        networks, others = RNG.normal(size=(n_networks, 1, 1)), RNG.normal(size=(1, n_others, 1))
+        found = sanity.mean(networks + others + RNG.normal(size=(n_networks, n_others, 4)))
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) > 0.92, "95 % of intervals, less three times their chance of 400"
 
 
 def test_tests_correspond_within_methods_or_between_them():

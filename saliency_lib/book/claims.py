@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from saliency_lib.estimates import Estimate, number, over_rows
+from saliency_lib.estimates import Estimate, over_rows
 from saliency_lib.runtime.store import SHARED
 
 AGREES, DIFFERS, CANNOT_TELL, NOT_TESTABLE = "agrees", "differs", "cannot tell", "not testable at this size"
@@ -147,6 +147,11 @@ def not_testable(claim: str, why: str) -> dict:
     """The verdict on a claim that this run cannot test, ready for a figure's JSON."""
     _known(claim)
     return {"claim": claim, "verdict": NOT_TESTABLE, "remark": why, "quantities": []}
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, or a dash for an unbounded value."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
 
 
 def interval(quantity: dict) -> str:

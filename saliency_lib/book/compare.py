@@ -16,6 +16,7 @@ from scipy import stats
 
 from saliency_lib.book.claims import AGREES, DIFFERS
 from saliency_lib.book.measured import OF_ROWS
+from saliency_lib.estimates import welch
 
 ESTIMATE = {"value", "low", "high"}
 NONE = "no verdict"
@@ -76,12 +77,10 @@ def chance(old: dict, new: dict) -> float:
         return 1.0
     lower, upper = sorted((old, new), key=lambda e: e["value"])
     sides = ((lower["high"] - lower["value"], lower), (upper["value"] - upper["low"], upper))
-    parts = [(e.get("df", math.inf), (half / stats.t.ppf(0.975, e.get("df", math.inf))) ** 2) for half, e in sides]
-    total, difference = sum(square for _, square in parts), upper["value"] - lower["value"]
-    if not total:
+    error, df = welch(*((half, e.get("df", math.inf)) for half, e in sides))
+    if not error:
         return float(math.isclose(lower["value"], upper["value"], rel_tol=1e-5, abs_tol=1e-9))
-    spread = sum(square**2 / df for df, square in parts)
-    return float(2 * stats.t.sf(difference / math.sqrt(total), total**2 / spread if spread else math.inf))
+    return float(2 * stats.t.sf((upper["value"] - lower["value"]) / error, df))
 
 
 def same(old, new) -> bool:

@@ -6,8 +6,7 @@ from html import escape
 from pathlib import Path
 
 from saliency_lib.book import claims
-from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, IDENTITY, NOT_TESTABLE, SECOND, TO_RUN
-from saliency_lib.estimates import number
+from saliency_lib.book.claims import AGREES, CANNOT_TELL, DIFFERS, IDENTITY, NOT_TESTABLE, SECOND, TO_RUN, number
 
 WORDS = {
     AGREES: "agree",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from saliency_lib import controls, snr
 from saliency_lib.book import rows
-from saliency_lib.estimates import GROUPS, Estimate, number
+from saliency_lib.book.claims import number
+from saliency_lib.estimates import GROUPS, Estimate
 from saliency_lib.runtime.store import atomic, locked
 
 FILE, OF_ROWS = "rows.csv", ("03_why_cifar",)  # and the figures that are drawn from it, by no notebook

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 from torch import Tensor, nn
 
 from saliency_lib import similarity
 from saliency_lib.attribution.method import Function
-from saliency_lib.estimates import Estimate, over_members, student
+from saliency_lib.estimates import Estimate, over_members, student, welch
 
 Methods = Mapping[str, Function]
 
@@ -60,17 +61,32 @@ def along(
     return found
 
 
+def _paired(values: np.ndarray) -> bool:
+    return values.ndim == 3 and values.shape[1] <= len(values)
+
+
 def _mean(values: np.ndarray, members: np.ndarray) -> float:
-    if values.ndim == 3 and values.shape[1] <= len(values):
+    if _paired(values):
         values = values[:, members[members < values.shape[1]]]
     return np.nanmean(values[members])
 
 
+def _over_others_too(found: Estimate, values: np.ndarray) -> Estimate:
+    if values.ndim < 3 or _paired(values):
+        return found
+    others = over_members(np.nanmean, values.swapaxes(0, 1))
+    if not found.bounded:
+        return found
+    error, df = welch((found.high - found.value, found.df), (others.high - others.value, others.df))
+    half = error * stats.t.ppf(0.975, df)
+    return Estimate(found.value, found.value - half, found.value + half, df, found.n)
+
+
 def mean(values: np.ndarray) -> Estimate:
     """Mean of what every network has, (networks, images), or has in common with others, (networks, others, images),
-    with its jackknife interval over networks. Without network k, the k-th of the others is left out as well, unless
-    there are more others than networks."""
-    return over_members(lambda members: _mean(values, members), np.arange(len(values)))
+    with its jackknife interval over networks. Without network k, the k-th of the others is left out as well; more
+    others than networks have a jackknife of their own, and the two variances are added."""
+    return _over_others_too(over_members(lambda members: _mean(values, members), np.arange(len(values))), values)
 
 
 def drop(pairs: np.ndarray, left: np.ndarray, over: str = "networks") -> Estimate:
@@ -79,7 +95,8 @@ def drop(pairs: np.ndarray, left: np.ndarray, over: str = "networks") -> Estimat
     if over == "images":
         common, kept = (np.nanmean(values.reshape(-1, values.shape[-1]), 0) for values in (pairs, left))
         return student(common - kept)
-    return over_members(lambda members: _mean(pairs, members) - _mean(left, members), np.arange(len(pairs)))
+    found = over_members(lambda members: _mean(pairs, members) - _mean(left, members), np.arange(len(pairs)))
+    return _over_others_too(found, left)
 
 
 @dataclass(frozen=True)
