@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -11,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from saliency_lib import ensembles
 from saliency_lib.attribution import METHODS
-from saliency_lib.book import captions, claims, plotting
+from saliency_lib.book import captions, claims, plotting, profiles
 from saliency_lib.estimates import Estimate
 
 
@@ -49,6 +51,20 @@ def test_a_figure_is_saved_with_its_numbers_and_provenance(run, tmp_path, capsys
     assert len(plt.get_fignums()) == open_before - 1
     assert "– W01 not testable at this size: mean SNR of input gradients" in capsys.readouterr().out
     assert sorted(p.name for p in (tmp_path / "smoke").iterdir()) == ["02_test.json", "02_test.png"]
+
+
+def test_provenance_is_of_one_notebook_also_where_a_process_runs_several(monkeypatch):
+    monkeypatch.setattr(plotting, "RUNS", [])
+    spec = ensembles.EnsembleSpec("digits", "mlp", 2, n_train=8, n_val=8, trained=False)
+    made = []
+    for used in ([spec], [replace(spec, dataset="cdigits"), spec]):
+        run = plotting.start("02_gradient_snr", profiles.parameters("02_gradient_snr"))
+        ensembles.get(used[0])
+        for each in used:
+            ensembles.splits(each)
+        made.append(run.provenance())
+    assert [{name.split()[0] for name in each["data"]} for each in made] == [{"digits"}, {"cdigits", "digits"}]
+    assert [len(each["networks"]) for each in made] == [1, 1]
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch):

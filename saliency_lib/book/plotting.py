@@ -29,6 +29,7 @@ from saliency_lib.book import captions, lines, profiles
 from saliency_lib.channels import total
 from saliency_lib.data.registry import READ
 from saliency_lib.ensembles import EnsembleSpec
+from saliency_lib.ensembles.spec import forget
 from saliency_lib.ensembles.train import USED
 from saliency_lib.estimates import Estimate, over_rows
 from saliency_lib.runtime.store import atomic, figures_root
@@ -165,6 +166,8 @@ def start(notebook: str, variables: dict) -> Run:
         torch.set_num_threads(threads)
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(STYLE)
+    for of_the_last in (forget, READ.clear, USED.clear):
+        of_the_last()
     given = {name: variables[name] for name in profiles.parameters(notebook)}
     RUNS.append(Run(notebook, profiles.complete(notebook, given)))
     return RUNS[-1]

@@ -117,6 +117,11 @@ def _shown(name: str, n_train: int | None, n_val: int | None, size: int | None, 
     return state.hexdigest()
 
 
+def forget() -> None:
+    """Read data anew when they are asked for next."""
+    _load.cache_clear()
+
+
 def splits(spec: EnsembleSpec) -> tuple[data.ImageData, data.ImageData]:
     """Training and validation images of the spec, on the CPU."""
     root = store.data_root()
