@@ -201,7 +201,7 @@ def of_maps(maps: Tensor, again: Tensor | None = None, *, seed: int = 0) -> Cont
     n, own, moved = len(maps), measure_maps(maps), shift(maps, seed)
     sampling = (maps - (maps if again is None else again)).double().square().flatten(2).sum(2) / 2  # members, images
     sampled = replicates(lambda members: sampling[members].mean(0), n)
-    shares = replicates(lambda members: _signal_shares(maps[members], own.value.noise), n)
+    shares = replicates(lambda members: _signal_shares(maps[members]), n)
     return Controlled(
         own,
         measure_maps(means_of_groups(maps)),
@@ -220,9 +220,10 @@ def of_maps(maps: Tensor, again: Tensor | None = None, *, seed: int = 0) -> Cont
     )
 
 
-def _signal_shares(maps: Tensor, noise: Tensor) -> tuple[float, float]:
-    """Shares of the signal's power that are one level for all pixels, and one map for all images; unbiased above and
-    below the line, since only products of different members count."""
+def _signal_shares(maps: Tensor) -> tuple[float, float]:
+    """Shares of the signal's power that are one level for all pixels, and one map for all images. Images weigh by one
+    over their noise; only products of different members count. Too small where a map has few independent pixels."""
+    noise = maps.double().flatten(2).var(0).sum(1)
     scaled = (maps.double() / noise.sqrt().view(1, -1, 1, 1, 1)).nan_to_num_(0.0)  # 0 / 0 of a silent image
 
     def products(m: Tensor) -> float:  # mean over pairs of different members of their inner product

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from saliency_lib.channels import finite
-from saliency_lib.estimates import Estimate, Replicates, replicates
+from saliency_lib.estimates import GROUPS, Estimate, Replicates, replicates
 from saliency_lib.snr import measure_maps
 
 
@@ -37,6 +37,7 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
 
     It has where that of one half of the members, maps (members, images, ...), is ``within`` that of the other half,
     relative to it, which shares no member; mean over random ``ways`` to halve them. No number for fewer than four.
+    The jackknife's groups are of one even size where the number of members allows it, so that all halves lose alike.
     """
     products = inner_products(maps)
 
@@ -49,8 +50,17 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
         one, other = (norms(products, chosen) for chosen in halves)
         return ((one / other - 1).abs() < within).double().mean((1, 2)).tolist()
 
-    found = replicates(of, len(maps))
+    n = len(maps)
+    found = replicates(of, n, most=next((g for g in range(GROUPS, 2, -1) if n % (2 * g) == 0), n))
     return {"‖μ‖": found.estimate(itemgetter(0)), "‖σ‖": found.estimate(itemgetter(1))}
+
+
+def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points, or one at or below 0."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if len(x) < 2 or not ((x > 0).all() and (y > 0).all()):
+        return float("nan")
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
 
 
 def of_groups(maps: Tensor, sizes: Sequence[int]) -> Replicates[np.ndarray]:

@@ -1,7 +1,7 @@
 """Numbers with their uncertainty: an estimate is a value and its 95 % interval."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -21,15 +21,19 @@ class Estimate(_Interval):
     """A value and the bounds of its 95 % interval, in the unit of the value; unpacks as these three.
 
     ``df`` are the degrees of freedom behind the interval, infinite where it is normal or resampled; ``n`` counts the
-    networks, images or whatever it is over, 0 where that is not known.
+    networks, images or whatever it is over, 0 where that is not known; ``scale`` is ``"log"`` where the interval was
+    made of logarithms, on whose scale p values and numbers needed are then reckoned.
     """
 
     df: float
     n: int
+    scale: str
 
-    def __new__(cls, value: float, low: float, high: float, df: float = math.inf, n: int = 0) -> "Estimate":
+    def __new__(
+        cls, value: float, low: float, high: float, df: float = math.inf, n: int = 0, scale: str = ""
+    ) -> "Estimate":
         self = tuple.__new__(cls, (float(value), float(low), float(high)))
-        self.df, self.n = float(df), int(n)
+        self.df, self.n, self.scale = float(df), int(n), scale
         return self
 
     @property
@@ -40,39 +44,51 @@ class Estimate(_Interval):
     def map(self, function: Callable[[float], float]) -> "Estimate":
         """A monotone function of it, with the function's own interval; unbounded stays so."""
         ends = sorted((function(self.low), function(self.high))) if self.bounded else (-math.inf, math.inf)
-        return Estimate(function(self.value), ends[0], ends[1], self.df, self.n)
+        return Estimate(function(self.value), ends[0], ends[1], self.df, self.n, "log" if function is np.exp else "")
 
     def outside(self, low: float = -math.inf, high: float = math.inf) -> float:
         """Two-sided p value of a truth at the nearest end of [low, high]: below 0.05 if the interval lies outside; 1 if
         the value lies inside, or has no interval."""
         if not self.bounded or low <= self.value <= high:
             return 1.0
+        if self.scale == "log":
+            return self.map(math.log).outside(_log(low), _log(high))
         if self.value > high:
             return two_sided(self.value - high, self.value - self.low, self.df)
         return two_sided(low - self.value, self.high - self.value, self.df)
 
     def _replace(self, **changes: float) -> "Estimate":
-        return Estimate(*super()._replace(**changes), self.df, self.n)
+        return Estimate(*super()._replace(**changes), self.df, self.n, self.scale)
 
     def in_full(self) -> dict[str, float]:
-        """Value and bounds by name, and ``df`` and ``n`` where they are known."""
-        more = {"df": self.df} if math.isfinite(self.df) else {}
-        return self._asdict() | more | ({"n": self.n} if self.n else {})
+        """Value and bounds by name, and ``df``, ``n`` and ``scale`` where there is something to say."""
+        more = {"df": self.df if math.isfinite(self.df) else 0, "n": self.n, "scale": self.scale}
+        return self._asdict() | {name: value for name, value in more.items() if value}
 
     def needed(self, low: float = -math.inf, high: float = math.inf) -> int | None:
         """How many of what it is over would put the interval to one side of both bounds if the value stays, by the law
-        of 1 / sqrt(n); None where that is not known."""
+        of 1 / sqrt(n) and, unless they were left out in groups, Student's t; None where that is not known."""
+        if self.scale == "log" and self.bounded:
+            return self.map(math.log).needed(_log(low), _log(high))
         bounds = [bound for bound in (low, high) if math.isfinite(bound)]
         if not self.bounded or not self.n or not bounds or self.value in bounds:
             return None
         halves = [self.high - self.value if b > self.value else self.value - self.low for b in bounds]
         share = max(half / abs(bound - self.value) for half, bound in zip(halves, bounds))
-        return math.ceil(self.n * share**2)
+        most = math.ceil(self.n * share**2)
+        if self.df != self.n - 1 or most <= self.n:
+            return most
+        wide = stats.t.ppf(0.975, (more := np.arange(self.n, most + 1)) - 1) / np.sqrt(more)
+        return int(more[wide <= wide[0] / share][0])
 
     def __str__(self) -> str:
         if np.isinf([self.low, self.high]).all():
             return f"{self.value:.3f} (no interval)"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
 
 
 UNKNOWN = Estimate(math.nan, -math.inf, math.inf)
@@ -99,20 +115,9 @@ def exact(value: float) -> Estimate:
 def jackknife(full: float, left_out: ArrayLike, sizes: ArrayLike) -> Estimate:
     """Delete-a-group jackknife interval (Busing, Meijer and van der Leeden 1999, for groups of unequal size).
 
-    Parameters
-    ----------
-    full : float
-        The statistic of all members.
-    left_out : array
-        (g,), the statistic without each of the g groups in turn.
-    sizes : array
-        (g,), members per group.
-
-    Returns
-    -------
-    Estimate
-        ``full`` itself with a symmetric interval from Student's t with g - 1 degrees of freedom; unbounded where
-        there are fewer than two groups or a value is not finite.
+    Of a statistic of all members, ``full``; the same without each of the groups in turn, ``left_out`` (g,); and members
+    per group, ``sizes`` (g,). The interval is symmetric, from Student's t with g - 1 degrees of freedom; unbounded
+    for fewer than two groups, and where a value is not finite.
     """
     left_out, sizes = np.asarray(left_out, float), np.asarray(sizes, float)
     groups = len(left_out)
@@ -247,12 +252,5 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
         return Estimate(value, -math.inf, math.inf)
     errors = [(e.high - e.low) / 2 / e.value for e in (above, below)]
     half = np.hypot(errors[0], errors[1])
-    return Estimate(value, value * np.exp(-half), value * np.exp(half), min(above.df, below.df), min(above.n, below.n))
-
-
-def loglog_slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Exponent b of the least-squares fit y = a x^b; not a number for fewer than two points, or one at or below 0."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    if len(x) < 2 or not ((x > 0).all() and (y > 0).all()):
-        return float("nan")
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    least = min(above.df, below.df), min(above.n, below.n)
+    return Estimate(value, value * np.exp(-half), value * np.exp(half), *least, "log")

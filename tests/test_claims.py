@@ -146,8 +146,8 @@ def test_an_open_quantity_says_how_many_would_settle_it():
     q = Quantity("x", e, low=0)
     (open_,) = judged("W01", [q])["quantities"]
     assert open_["verdict"] == CANNOT_TELL and open_["n"] == 4
-    half = e.high - e.value
-    assert open_["needed"] == math.ceil(4 * (half / e.value) ** 2) > 4
+    half = (e.high - e.value) / stats.t.ppf(0.975, 3) * 2 / np.sqrt([28, 29]) * stats.t.ppf(0.975, [27, 28])
+    assert open_["needed"] == 29 and half[0] > e.value >= half[1]
     assert "needed" not in judged("W01", [YES])["quantities"][0]
     assert "needed" not in judged("W01", [Quantity("x", UNKNOWN, low=0)])["quantities"][0]
 
@@ -195,7 +195,8 @@ def test_every_claim_of_a_finished_notebook_has_a_verdict_with_an_interval():
 
 def of_json(q):
     low, high = (end if q[side] is None else q[side] for side, end in (("low", -math.inf), ("high", math.inf)))
-    e = Estimate(math.nan if q["value"] is None else q["value"], low, high, q.get("df", math.inf), q.get("n", 0))
+    known = q.get("df", math.inf), q.get("n", 0), q.get("scale", "")
+    e = Estimate(math.nan if q["value"] is None else q["value"], low, high, *known)
     least, most = (end if at is None else at for at, end in zip(q["range"], (-math.inf, math.inf)))
     return Quantity(q["name"], e, least, most, q["unit"], q["reading"])
 

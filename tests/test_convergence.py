@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy import stats
 
 from saliency_lib import convergence, snr
 
@@ -26,6 +27,18 @@ def test_halves_agree_where_signal_is_strong_and_where_nothing_is_asked():
     assert 0 < few["‖μ‖"].value < 0.6 and few["‖μ‖"].n == 8
     assert convergence.settled(maps(8), within=10.0) == {"‖μ‖": (1, 1, 1), "‖σ‖": (1, 1, 1)}
     assert few == convergence.settled(maps(8)), "the same ways"
+
+
+def test_the_interval_of_what_has_settled_is_not_far_wider_than_chance():
+    draw, found = torch.Generator().manual_seed(0), []
+    shared = torch.randn(20, 3, 4, 4, generator=draw)
+    for _ in range(40):
+        members = shared + 1.2 * torch.randn(16, 20, 3, 4, 4, generator=draw)
+        found.append(convergence.settled(members, ways=50))
+    for norm in found[0]:
+        shares = [of[norm] for of in found]
+        expected = stats.t.ppf(0.975, shares[0].df) * np.std([share.value for share in shares])
+        assert expected < np.mean([share.high - share.value for share in shares]) < 2.5 * expected
 
 
 def test_three_members_have_no_halves():

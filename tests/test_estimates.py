@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from saliency_lib import estimates
-from saliency_lib.estimates import Estimate, loglog_slope, over_members, student
+from saliency_lib.convergence import loglog_slope
+from saliency_lib.estimates import Estimate, over_members, student
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
 
@@ -112,6 +113,28 @@ def test_a_function_of_an_estimate_has_its_interval_and_unbounded_stays_so():
     assert Estimate(0, -1, 1).map(np.exp) == pytest.approx((1, np.exp(-1), np.exp(1)))
     assert Estimate(0.0, -np.inf, np.inf).map(np.exp) == (1, -np.inf, np.inf)
     assert math.isnan(estimates.UNKNOWN.map(np.exp).value)
+
+
+def test_chance_is_reckoned_on_the_scale_of_the_interval():
+    logs = student([0.1, 0.3, 0.2, -0.1, 0.4])
+    ratio = logs.map(np.exp)
+    for limit in (0.9, 1.6):
+        bounds = {"low" if limit > 1 else "high": limit}
+        assert ratio.outside(**bounds) == pytest.approx(logs.outside(**{k: np.log(v) for k, v in bounds.items()}))
+        assert ratio.needed(limit) == logs.needed(np.log(limit))
+    assert ratio.outside(high=-1) == 0 and ratio.in_full()["scale"] == "log" and logs.in_full().get("scale") is None
+
+
+@given(st.integers(3, 40), st.floats(0.05, 0.9))
+def test_as_many_networks_are_needed_as_student_asks_for(n, share):
+    values = np.linspace(-1, 1, n)
+    e = student(values + share * (student(values).high))  # zero lies at that share of half its interval
+    m, sd = e.needed(low=0), np.std(values, ddof=1)
+
+    def half(m):
+        return stats.t.ppf(0.975, m - 1) * sd / math.sqrt(m)
+
+    assert half(m) <= e.value * (1 + 1e-9) and half(m - 1) > e.value * (1 - 1e-9)
 
 
 def test_rows_are_networks():

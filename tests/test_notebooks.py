@@ -117,9 +117,7 @@ def test_other_networks_move_no_number(smoke):
     assert found.counts["estimates"] > 1000
 
 
-CHANGED = {  # since the figures on the papers' data
-    "06_noisegrad": {"n_toys"}  # more of them now
-}
+CHANGED: dict[str, set[str]] = {}  # parameters, by notebook, since the figures on the papers' data
 
 
 @pytest.mark.parametrize("folder", ["quick", *(folder.name for folder in PAPERS_DATA)])

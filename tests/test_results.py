@@ -92,7 +92,7 @@ def test_verdicts_of_other_seeds_are_kept_and_counted(tmp_path):
     assert "series" not in kept and kept["numbers"] == {"n": 1}
     assert seeds.verdicts(tmp_path) == {"W01": ["agrees", "cannot tell", "agrees"]}
     line = lines.row(tmp_path, verdict | {"figure": "02_x"}, seeds.verdicts(tmp_path)["W01"])
-    assert line[-1].endswith("the same with 2 of 3 seeds")
+    assert line[-1].endswith("the same with 1 of 2 other seeds")
 
 
 def test_the_summary_counts_every_claim():

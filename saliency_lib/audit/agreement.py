@@ -63,7 +63,7 @@ class Agreement:
     members: int
     votes: int  # how many must agree
     by_chance: float  # share of pixels that would be readable if every sign were tossed
-    signed: bool  # whether members agree in the sign, or else in the side of the map's own mean
+    signed: bool  # whether members agree in the sign, or else in the side of the map's own median
 
 
 def votes_needed(members: int) -> tuple[int, float]:
@@ -79,11 +79,12 @@ def agreement(maps: Tensor, signed: bool = True) -> Agreement:
     """Agreement of maps (members, images, c, h, w); ValueError for fewer than two members, and for values that
     are not finite.
 
-    Where a method's maps have one sign (``signed=False``), what lies above and below the map's own mean is compared.
+    Where a method's maps have one sign (``signed=False``), what lies above and below the map's own median is compared;
+    above the mean chance would be no tossed coin where few pixels are large.
     """
     votes, chance = votes_needed(len(maps))
     flat = torch.stack([total(m).squeeze(1) for m in finite(maps)])
-    values = flat if signed else flat - flat.mean((-2, -1), keepdim=True)
+    values = flat if signed else flat - flat.flatten(-2).median(-1).values[..., None, None]
     least = ROUNDING * flat.abs().amax((-2, -1), keepdim=True)
     most = torch.maximum((values > least).sum(0), (values < -least).sum(0))
     return Agreement(flat.mean(0), flat.std(0), most / len(maps), most >= votes, len(maps), votes, chance, signed)

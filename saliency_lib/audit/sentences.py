@@ -178,7 +178,7 @@ def of_agreement(found: dict[str, Agreement], copies: bool = False) -> Iterator[
     """Sentences on the pixels where members agree."""
     for name, a in found.items():
         readable = a.readable.double().mean().item()
-        which = "in sign" if a.signed else "in what lies above the map's own mean"
+        which = "in sign" if a.signed else "in what lies above the map's own median"
         share = f"{name}: at least {a.votes} of {a.members} agree {which} on {readable:.0%} of the pixels"
         if copies:
             yield f"{share}. They are copies of one network, so that this says little of another training."

@@ -18,6 +18,7 @@ WORDS = {
 }
 SIGNS = {AGREES: "✓", DIFFERS: "✗", CANNOT_TELL: "?", IDENTITY: "=", NOT_TESTABLE: "–", TO_RUN: "↻"}
 UNFOLDED = 4  # quantities that a claim shows at once
+MANY = 1000  # beyond which a number needed says no more than that
 
 
 def row(folder: Path, verdict: dict, of_seeds: Sequence[str]) -> list[str]:
@@ -35,7 +36,7 @@ def row(folder: Path, verdict: dict, of_seeds: Sequence[str]) -> list[str]:
     if other := verdict.get("second reading"):
         badge += f"<br>{SIGNS[other]} by a second reading"
     if of_seeds:
-        badge += f"<br>the same with {of_seeds.count(what)} of {len(of_seeds)} seeds"
+        badge += f"<br>the same with {of_seeds[1:].count(what)} of {len(of_seeds) - 1} other seeds"
     return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
 
 
@@ -63,7 +64,8 @@ def _measured(quantity: dict, *, signed: bool) -> str:
     name = plain(quantity["name"]) + f" ({SECOND} reading)" * (quantity["reading"] == SECOND)
     units = f"{quantity['n']} {quantity['unit']}" if quantity.get("n") else quantity["unit"]
     needed = int(float(number(quantity.get("needed", 0))))
-    settled = f"; some {needed:,} would settle it" if needed else ""
+    many = f"some {needed:,}" if needed <= MANY else f"more than {MANY:,}"
+    settled = f"; {many} would settle it" if needed else ""
     over = f" over {units}" if quantity["value"] is not None else ", not measurable here"
     text = f"{name}: **{value}** {interval}{over}; agrees if {quantity['holds']}{settled}"
     return f"{SIGNS[_verdict(quantity)]} {text}" if signed else text

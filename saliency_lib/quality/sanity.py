@@ -62,21 +62,19 @@ def along(
 
 
 def _paired(values: np.ndarray) -> bool:
-    return values.ndim == 3 and values.shape[1] <= len(values)
+    return values.ndim == 3 and values.shape[1] == len(values)
 
 
 def _mean(values: np.ndarray, members: np.ndarray) -> float:
-    if _paired(values):
-        values = values[:, members[members < values.shape[1]]]
-    return np.nanmean(values[members])
+    return np.nanmean(values[members][:, members] if _paired(values) else values[members])
 
 
 def _over_others_too(found: Estimate, values: np.ndarray) -> Estimate:
     if values.ndim < 3 or _paired(values):
         return found
     others = over_members(np.nanmean, values.swapaxes(0, 1))
-    if not found.bounded:
-        return found
+    if not (found.bounded and others.bounded):
+        return Estimate(found.value, -np.inf, np.inf, n=found.n)
     error, df = welch((found.high - found.value, found.df), (others.high - others.value, others.df))
     half = error * stats.t.ppf(0.975, df)
     return Estimate(found.value, found.value - half, found.value + half, df, found.n)
@@ -84,8 +82,8 @@ def _over_others_too(found: Estimate, values: np.ndarray) -> Estimate:
 
 def mean(values: np.ndarray) -> Estimate:
     """Mean of what every network has, (networks, images), or has in common with others, (networks, others, images),
-    with its jackknife interval over networks. Without network k, the k-th of the others is left out as well; more
-    others than networks have a jackknife of their own, and the two variances are added."""
+    with its jackknife interval over networks. Without network k, the k-th of as many others is left out as well;
+    where there are more or fewer, these have a jackknife of their own, and the two variances are added."""
     return _over_others_too(over_members(lambda members: _mean(values, members), np.arange(len(values))), values)
 
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from timing import TINY, Comparison, report, sized
 
-from saliency_lib import data, ensembles, estimates, inference, snr
+from saliency_lib import convergence, data, ensembles, estimates, inference, snr
 from saliency_lib.ensembles import EnsembleSpec
 from saliency_lib.estimates import Estimate
 from saliency_lib.recipe import device_settings
@@ -86,6 +86,8 @@ def test_the_exponent_of_the_width():
             members, _ = trained(half, "digits", f"convnet-w{width}-d1-max", None, sized(15, 1))
             groups = [members[k::4] for k in range(4)]  # ensembles of their own, for an interval
             lines.append([snr.measure("input_gradient", g, few.inputs(), few.labels).debiased().value for g in groups])
-        slopes[half] = estimates.student(np.array([estimates.loglog_slope(WIDTHS, line) for line in np.array(lines).T]))
+        slopes[half] = estimates.student(
+            np.array([convergence.loglog_slope(WIDTHS, line) for line in np.array(lines).T])
+        )
     print(f"exponent: float32 {slopes[False]}, bfloat16 {slopes[True]}")
     assert TINY or alike(slopes[False], slopes[True])
