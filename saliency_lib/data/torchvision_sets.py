@@ -191,5 +191,5 @@ def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
         rows, pictures = (thing == k).nonzero().squeeze(1), (things.labels == k).nonzero().squeeze(1)
         behind = things.images[pictures[torch.arange(len(rows)) % len(pictures)]].int()
         images[rows] = ((255 * ink[rows] + (255 - ink[rows]) * behind) / 255).round().to(torch.uint8)
-    source = "; ".join(f"{part}: {READ[f'{part} {split}']['source']}" for part in ("mnist", "cifar10"))
+    source = "; ".join(f"{part}: {READ.pop(f'{part} {split}')['source']}" for part in ("mnist", "cifar10"))
     return {"images": images, "labels": digits.labels, "masks": ink[:, 0] > 127, "source": source}
