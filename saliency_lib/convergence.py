@@ -51,7 +51,8 @@ def settled(maps: Tensor, *, seed: int = 0, ways: int = 200, within: float = 0.1
         return ((one / other - 1).abs() < within).double().mean((1, 2)).tolist()
 
     n = len(maps)
-    found = replicates(of, n, most=next((g for g in range(GROUPS, 2, -1) if n % (2 * g) == 0), n))
+    counts = (*range(GROUPS, 2, -1), *range(GROUPS + 1, n // 2 + 1))
+    found = replicates(of, n, most=next((count for count in counts if n % (2 * count) == 0), n))
     return {"‖μ‖": found.estimate(itemgetter(0)), "‖σ‖": found.estimate(itemgetter(1))}
 
 

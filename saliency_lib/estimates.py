@@ -76,7 +76,7 @@ class Estimate(_Interval):
         halves = [self.high - self.value if b > self.value else self.value - self.low for b in bounds]
         share = max(half / abs(bound - self.value) for half, bound in zip(halves, bounds))
         most = math.ceil(self.n * share**2)
-        if self.df != self.n - 1 or most <= self.n:
+        if self.df != self.n - 1 or not self.n < most <= 10_000:
             return most
         wide = stats.t.ppf(0.975, (more := np.arange(self.n, most + 1)) - 1) / np.sqrt(more)
         return int(more[wide <= wide[0] / share][0])

@@ -125,7 +125,11 @@ def test_chance_is_reckoned_on_the_scale_of_the_interval():
     assert ratio.outside(high=-1) == 0 and ratio.in_full()["scale"] == "log" and logs.in_full().get("scale") is None
 
 
-@given(st.integers(3, 40), st.floats(0.05, 0.9))
+def test_a_value_at_its_bound_needs_very_many():
+    assert Estimate(1e-4, 1e-4 - 16, 1e-4 + 16, 7, 8).needed(low=0) > 1e9
+
+
+@given(st.integers(3, 40), st.floats(0.1, 0.9))
 def test_as_many_networks_are_needed_as_student_asks_for(n, share):
     values = np.linspace(-1, 1, n)
     e = student(values + share * (student(values).high))  # zero lies at that share of half its interval

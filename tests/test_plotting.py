@@ -57,14 +57,18 @@ def test_provenance_is_of_one_notebook_also_where_a_process_runs_several(monkeyp
     monkeypatch.setattr(plotting, "RUNS", [])
     spec = ensembles.EnsembleSpec("digits", "mlp", 2, n_train=8, n_val=8, trained=False)
     made = []
-    for used in ([spec], [replace(spec, dataset="cdigits"), spec]):
+    for used in ([spec], [replace(spec, dataset="cdigits"), spec], [spec]):
         run = plotting.start("02_gradient_snr", profiles.parameters("02_gradient_snr"))
         ensembles.get(used[0])
         for each in used:
             ensembles.splits(each)
         made.append(run.provenance())
-    assert [{name.split()[0] for name in each["data"]} for each in made] == [{"digits"}, {"cdigits", "digits"}]
-    assert [len(each["networks"]) for each in made] == [1, 1]
+    assert [{name.split()[0] for name in each["data"]} for each in made] == [
+        {"digits"},
+        {"cdigits", "digits"},
+        {"digits"},
+    ]
+    assert [len(each["networks"]) for each in made] == [1, 1, 1]
 
 
 def test_a_figure_that_cannot_be_written_leaves_the_old_one(run, tmp_path, monkeypatch):

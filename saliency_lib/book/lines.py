@@ -35,7 +35,7 @@ def row(folder: Path, verdict: dict, of_seeds: Sequence[str]) -> list[str]:
     badge = f'<span class="badge {what.split()[0]}">{SIGNS[what]} {what}</span>'
     if other := verdict.get("second reading"):
         badge += f"<br>{SIGNS[other]} by a second reading"
-    if of_seeds:
+    if len(of_seeds) > 1:
         badge += f"<br>the same with {of_seeds[1:].count(what)} of {len(of_seeds) - 1} other seeds"
     return [f"{head}<br>{source}", claim["number"] or "–", here, badge]
 

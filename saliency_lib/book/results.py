@@ -19,7 +19,7 @@ TEXTS = (*sorted((PROJECT / "notebooks").glob("*.ipynb")), PROJECT / "docs" / "t
 PAGES = (*TEXTS, PROJECT / "README.md", PROJECT / "RESULTS.md")
 ACROSS, WIDTH = 4, 200  # pictures in a line of a gallery, and pixels across each
 EMBEDDED = {  # claims that a folder judges on data that quick has as well
-    "cifar10-resnet18": ("W08", "W09"), "imagenette-resnet18": ("A06", "A07"), "cmnist-resnet9": ("B01",),
+    "cifar10-resnet18": ("W08", "W09"), "imagenette-resnet18": ("A06", "A07", "H01"), "cmnist-resnet9": ("B01",),
 }  # fmt: skip
 DATA = ("dataset", "datasets")  # how parameters that name data sets end
 

@@ -180,6 +180,7 @@ def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
 
     Every digit class takes the same number of pictures of every CIFAR-10 class, as nearly as the counts allow.
     """
+    before = dict(READ)  # of what is read here only the whole is told
     digits, things = load("mnist", split, root=root), load("cifar10", split, root=root)
     thing = torch.empty_like(digits.labels)
     for digit in range(10):
@@ -192,4 +193,5 @@ def cmnist(split: str, n: int | None, size: int, root: Path) -> dict:
         behind = things.images[pictures[torch.arange(len(rows)) % len(pictures)]].int()
         images[rows] = ((255 * ink[rows] + (255 - ink[rows]) * behind) / 255).round().to(torch.uint8)
     source = "; ".join(f"{part}: {READ.pop(f'{part} {split}')['source']}" for part in ("mnist", "cifar10"))
+    READ.update(before)
     return {"images": images, "labels": digits.labels, "masks": ink[:, 0] > 127, "source": source}

@@ -83,7 +83,8 @@ def _over_others_too(found: Estimate, values: np.ndarray) -> Estimate:
 def mean(values: np.ndarray) -> Estimate:
     """Mean of what every network has, (networks, images), or has in common with others, (networks, others, images),
     with its jackknife interval over networks. Without network k, the k-th of as many others is left out as well;
-    where there are more or fewer, these have a jackknife of their own, and the two variances are added."""
+    where there are more or fewer, these have a jackknife of their own, and the two variances are added; there is no
+    interval for fewer than three of them."""
     return _over_others_too(over_members(lambda members: _mean(values, members), np.arange(len(values))), values)
 
 
