@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from saliency_lib.book import claims, plotting, profiles
+from saliency_lib.book import claims, plotting, profiles, seeds
 from saliency_lib.book.claims import (
     AGREES,
     CANNOT_TELL,
@@ -218,6 +218,19 @@ def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
             for written, used in zip((row["low"], row["high"]), q["range"]):
                 if not written or re.fullmatch(r"-?[\d.e-]+", written):
                     assert (float(written) if written else None) == used, claim
+
+
+@pytest.mark.parametrize("seed", seeds.OTHERS)
+def test_other_seeds_are_read_by_the_same_quantities_with_the_same_parameters(seed):
+    figures, theirs = claims.verdicts(QUICK), claims.verdicts(seeds.folder_of(QUICK, seed))
+    for claim, verdict in theirs.items():
+        here = [(q["name"], q["reading"]) for q in figures[claim]["quantities"]]
+        assert [(q["name"], q["reading"]) for q in verdict["quantities"]] == here, claim
+        made = [
+            json.loads((folder / f"{verdict['figure']}.json").read_text())["provenance"]["parameters"]
+            for folder in (QUICK, seeds.folder_of(QUICK, seed))
+        ]
+        assert made[1] | made[0] | {"seed": seed, "profile": "custom"} == made[1], claim
 
 
 @pytest.mark.parametrize("folder", [QUICK, *PAPERS_DATA], ids=lambda folder: folder.name)
