@@ -166,8 +166,9 @@ def start(notebook: str, variables: dict) -> Run:
         torch.set_num_threads(threads)
     pd.set_option("display.max_colwidth", None)
     matplotlib.style.use(STYLE)
-    for of_the_last in (forget, READ.clear, USED.clear):
-        of_the_last()
+    forget()
+    READ.clear()
+    USED.clear()
     given = {name: variables[name] for name in profiles.parameters(notebook)}
     RUNS.append(Run(notebook, profiles.complete(notebook, given)))
     return RUNS[-1]
