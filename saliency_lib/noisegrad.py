@@ -27,12 +27,29 @@ def _check_noise(sigma: float, kind: str) -> None:
         raise ValueError(f"unknown kind of noise {kind!r}; one of {[ADDITIVE, MULTIPLICATIVE]}")
 
 
-def _chosen(model: nn.Module, pattern: str) -> list[nn.Parameter]:
-    named = [(name, p) for name, p in model.named_parameters() if p.is_floating_point()]
-    chosen = [p for name, p in named if fnmatchcase(name, pattern)]
-    if not chosen:
-        raise ValueError(f"no parameter's name matches {pattern!r}; one of {[name for name, _ in named]}")
-    return chosen
+@contextmanager
+def _shaking(
+    model: nn.Module, sigma: float, kind: str = MULTIPLICATIVE, pattern: str = "*"
+) -> Iterator[Callable[[torch.Generator], None]]:
+    """What draws the model's weights anew, always from those it came with, which it gets back after the block."""
+    _check_noise(sigma, kind)
+    named = {name: p for name, p in model.named_parameters() if p.is_floating_point()}
+    if not (chosen := [p for name, p in named.items() if fnmatchcase(name, pattern)]):
+        raise ValueError(f"no parameter's name matches {pattern!r}; one of {list(named)}")
+    kept = [p.detach().clone() for p in chosen]
+
+    @torch.no_grad()
+    def shake(generator: torch.Generator) -> None:
+        for p, own in zip(chosen, kept):
+            noise = torch.randn(p.shape, generator=generator, device=generator.device).to(p)
+            unit = own if kind == MULTIPLICATIVE else torch.ones_like(own)
+            torch.addcmul(own, unit, noise, value=sigma, out=p)
+
+    try:
+        yield shake
+    finally:
+        for p, own in zip(chosen, kept):
+            p.detach().copy_(own)
 
 
 @contextmanager
@@ -58,20 +75,9 @@ def perturbed(
     ValueError
         For a negative sigma, an unknown kind, or a pattern that no parameter has.
     """
-    _check_noise(sigma, kind)
-    chosen = _chosen(model, pattern)
-    kept = [p.detach().clone() for p in chosen]
-    try:
-        with torch.no_grad():
-            for p, own in zip(chosen, kept):
-                noise = torch.randn(p.shape, generator=generator, device=generator.device).to(p)
-                unit = own if kind == MULTIPLICATIVE else torch.ones_like(own)
-                torch.addcmul(own, unit, noise, value=sigma, out=p)
+    with _shaking(model, sigma, kind, pattern) as shake:
+        shake(generator)
         yield model
-    finally:
-        with torch.no_grad():
-            for p, own in zip(chosen, kept):
-                p.copy_(own)
 
 
 def noisegrad(
@@ -100,8 +106,9 @@ def noisegrad(
         check(model, images, targets, batch_size)
         size, total = batch_size or fitting(model, images), 0.0
         generator = torch.Generator().manual_seed(derive(seed, WEIGHTS))
-        for _ in range(n):
-            with perturbed(model, sigma, generator, kind=kind, pattern=pattern):
+        with _shaking(model, sigma, kind, pattern) as shake:
+            for _ in range(n):
+                shake(generator)
                 total = total + base(model, images, targets, seed=seed, batch_size=size)
         return total / n
 
@@ -113,12 +120,8 @@ def fusiongrad(
 ) -> Function:
     """FusionGrad of any method: NoiseGrad of its SmoothGrad, ``n_models`` x ``n_inputs`` maps (Bykov et al., Eq. 3).
 
-    All networks see the same noisy inputs. The paper halves both sigmas.
-
-    Parameters
-    ----------
-    sigma_weights, sigma_input : float
-        As in :func:`noisegrad`, and in :func:`saliency_lib.attribution.smooth`: a share of each image's range.
+    All networks see the same noisy inputs. The paper halves both sigmas, those of :func:`noisegrad` and of
+    :func:`saliency_lib.attribution.smooth`, which is a share of each image's range.
     """
     return noisegrad(smooth(resolve(method), sigma_input, n_inputs), sigma_weights, n_models)
 
@@ -145,9 +148,9 @@ def _drops(model, images, labels, n_draws: int, seed: int, **noise: str) -> Call
 
     def at(sigma: float) -> Tensor:
         found = []
-        for draw in range(1, n_draws + 1):
-            generator = torch.Generator().manual_seed(derive(seed, LEVELS, draw))
-            with perturbed(model, sigma, generator, **noise):
+        with _shaking(model, sigma, **noise) as shake:
+            for draw in range(1, n_draws + 1):
+                shake(torch.Generator().manual_seed(derive(seed, LEVELS, draw)))
                 found.append(accuracy(model, images, labels, size))
         return relative(found)
 
