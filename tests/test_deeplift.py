@@ -198,24 +198,28 @@ def test_references_pass_a_few_at_a_time():
 
 
 class Residual(nn.Module):
-    """What a module gives is changed in place afterwards."""
+    """What a module gives, or takes, is changed in place afterwards; or nothing is."""
 
-    def __init__(self):
+    def __init__(self, changed: str = ""):
         super().__init__()
-        self.conv, self.act, self.fc = nn.Conv2d(3, 4, 3), nn.GELU(), nn.Linear(4, 10)
+        with seeded(0):
+            self.conv, self.act, self.fc = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 10)
+        self.changed = changed
+        self.eval()
 
     def forward(self, x):
-        h = self.act(self.conv(x))
-        h += 1.0
-        return self.fc(h.mean((2, 3)))
+        x = self.conv(x)
+        h = self.act(x)
+        h = h.add_(1) if self.changed == "given" else h + 1
+        x = x.add_(h) if self.changed == "taken" else x + h
+        return self.fc(x.mean((2, 3)))
 
 
-def test_a_network_may_change_tensors_in_place():
-    with seeded(0):
-        net = Residual().eval()
+@pytest.mark.parametrize("method", [attribution.deeplift, attribution.deeplift_shap])
+@pytest.mark.parametrize("changed", ["given", "taken"])
+def test_a_network_may_change_tensors_in_place(changed, method):
     x, y = batch(2)
-    maps = attribution.deeplift(net, x, y)
-    torch.testing.assert_close(maps.flatten(1).sum(1), sums(net, x, y, torch.zeros_like(x[:1])), rtol=1e-3, atol=1e-5)
+    assert torch.equal(method(Residual(changed), x, y), method(Residual(), x, y))
 
 
 def test_an_image_that_is_its_own_reference_gives_zero():

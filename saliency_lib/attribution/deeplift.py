@@ -141,17 +141,22 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
             logits = model(x)
         return logits, values[0]
 
-    def of_some(references: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Sum of the maps over references: one pass forward for all of them, and one back for each."""
+    def of_some(references: Tensor, x: Tensor, y: Tensor, apart: bool) -> Tensor:
+        """Sum of the maps over references: one pass forward for all of them, and one back for each; with copies of what
+        goes into the modules if the network changes it later on."""
         inputs, row, total = [], [0], torch.zeros(())
+
+        def into(given: tuple[Tensor, ...]) -> Tensor:
+            return given[0].clone() if apart else given[0]
+
         with torch.no_grad():
-            logits, explained = passed(references, lambda module, given, _: inputs.append((module, given[0])))
+            logits, explained = passed(references, lambda module, given, _: inputs.append((module, into(given))))
         limit, left = max(HALF.get(value.dtype, TOLERANCE) for value in (x, *(x0 for _, x0 in inputs))), iter(inputs)
 
         def straight(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
             same, x0 = next(left)
             assert same is module, "the model takes another way for the image than for the reference"
-            return _Line.apply(given[0], [out.detach()], module, x0, row)
+            return _Line.apply(into(given), [out.detach()], module, x0, row)
 
         x = x.detach().requires_grad_()
         scores, values = passed(x, straight)
@@ -164,9 +169,17 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
             total = total + (maps if layer is None else (at_layer * (values - explained[row])).detach())
         return total
 
+    def over_all(x, y, size, apart=False):
+        return sum((of_some(some, x, y, apart) for some in pool.to(x.device).split(size)), x.new_zeros(())) / len(pool)
+
     def kernel(x, y, size):
         with full_precision(), _out_of_place(modules):
-            return sum((of_some(some, x, y) for some in pool.to(x.device).split(size)), x.new_zeros(())) / len(pool)
+            try:
+                return over_all(x, y, size)
+            except RuntimeError as error:
+                if "modified by an inplace operation" not in str(error):
+                    raise
+                return over_all(x, y, size, apart=True)
 
     return kernel
 
