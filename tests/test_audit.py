@@ -195,6 +195,30 @@ def test_a_deeper_network_is_another_architecture(tmp_path):
     assert "a.pt is left out: it is a checkpoint of another architecture: 2 tensors differ, as row.2." in problems[0]
 
 
+class Counting(nn.Linear):
+    """It keeps more than tensors."""
+
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        assert state is None, "it is not read from a file"
+
+
+def test_a_state_that_is_no_tensor_is_left_as_it_is_built_and_told(tmp_path):
+    def build(seed=0):
+        with seeded(seed):
+            return nn.Sequential(nn.Flatten(), Counting(12, 3))
+
+    saved = {f"{k}.pt": build(k) for k in range(2)}
+    for name, net in saved.items():
+        torch.save(net.state_dict(), tmp_path / name)
+    problems = Problems()
+    loaded = audit.load(build, tmp_path, problems)
+    assert all(torch.equal(loaded[name][1].weight, net[1].weight) for name, net in saved.items()) and not problems
+    assert problems.remarks == ["0.pt, 1.pt: 1._extra_state, which is no tensor, stays as the network is built."]
+
+
 def test_weights_that_are_nearly_the_same_are_named_and_integers_are_refused(tmp_path):
     state, other = tiny_net(1).state_dict(), tiny_net(2).state_dict()
     for name, weights in {"a": state, "b": {k: v.half() for k, v in state.items()}, "c": other}.items():

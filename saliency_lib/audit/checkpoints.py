@@ -91,13 +91,18 @@ class Found:
         return f"{place}, names after {self.prefix!r}" if self.prefix else place
 
 
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The network's state dict without what a module's ``get_extra_state`` adds to it."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
 def weights_for(content: Any, model: nn.Module) -> list[Found]:
     """Every set of weights in a checkpoint that has all names of the network under one prefix, the best first.
 
     A batch normalisation's count of batches may be missing, and so may torchvision's auxiliary heads: logits do not
     depend on them.
     """
-    own, found = model.state_dict(), []
+    own, found = tensors_of(model), []
     heads = tuple(head for kind, head in AUXILIARY.items() if isinstance(model, kind))
     needed = [name for name in own if not name.endswith(COUNT) and not name.startswith(heads)]
     for where, tensors in _states(content):
@@ -136,7 +141,7 @@ def said_of(choices: list[Found]) -> str:
 def other_classes(state: dict[str, Tensor], model: nn.Module) -> int | None:
     """The number of classes of weights that differ from the network's in their first side alone; None if they do not,
     or in more."""
-    own = model.state_dict()
+    own = tensors_of(model)
     pairs = [(state[name].shape, own[name].shape) for name in own if state[name].shape != own[name].shape]
     heads = {theirs[0] if theirs and ours and theirs[1:] == ours[1:] else None for theirs, ours in pairs}
     return heads.pop() if len(heads) == 1 else None
@@ -147,7 +152,7 @@ def differing(content: Any, model: nn.Module) -> str:
     states = dict(_states(content))
     if not states:
         return "it holds no state dict; save model.state_dict()"
-    own = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    own = {name: tuple(t.shape) for name, t in tensors_of(model).items()}
     where, nearest = max(states.items(), key=lambda item: len(own.keys() & item[1].keys()))
     prefixes = Counter(name.removesuffix(mine) for name in nearest for mine in own if f".{name}".endswith(f".{mine}"))
     prefix = prefixes.most_common(1)[0][0] if prefixes else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from saliency_lib.audit.checkpoints import differing, other_classes, said_of, weights_for
+from saliency_lib.audit.checkpoints import differing, other_classes, said_of, tensors_of, weights_for
 from saliency_lib.audit.problems import Problems
 from saliency_lib.audit.saved import is_saved
 from saliency_lib.audit.zoo import Builder, of_factory
@@ -35,7 +35,7 @@ def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
     """A network with a checkpoint's weights, and what is to be said of them; it gets as many classes as these have."""
     with seeded(0):  # the first weights are replaced, but drawn
         held, model = build.read(path), uncompiled(build())
-        if not model.state_dict():
+        if not tensors_of(model):
             raise ValueError("the network that is built for it has no weights")
         if not (choices := weights_for(held, model)):
             raise ValueError(differing(held, model))
@@ -43,15 +43,17 @@ def _loaded(build: Builder, path: Path) -> tuple[nn.Module, str]:
         if classes := other_classes(state, model):
             model = build(classes)
             state = weights_for(held, model)[0].state
-    own = model.state_dict()
+    own = tensors_of(model)
     if any(state[name].shape != tensor.shape for name, tensor in own.items()):
         raise ValueError(differing(state, model))
     if names := [n for n, tensor in own.items() if tensor.is_floating_point() and not state[n].is_floating_point()]:
         raise ValueError(f"{names[0]} is {state[names[0]].dtype}, as of a quantised network; save it in floating point")
     if not all(t.isfinite().all() for t in state.values() if t.is_floating_point()):
         raise ValueError("it holds weights that are not finite")
-    model.load_state_dict(state)
-    return model.eval(), said_of(choices)
+    more = [name for name in model.state_dict() if name not in own]
+    model.load_state_dict(state, strict=not more)
+    kept = f"{more[0]}, which is no tensor, stays as the network is built" if more else ""
+    return model.eval(), "; ".join(filter(None, (said_of(choices), kept)))
 
 
 def _files(patterns: str | Path | Sequence[str | Path], problems: Problems) -> list[Path]:
@@ -96,14 +98,14 @@ def load(
         name = os.path.relpath(path, root)
         with problems.attempt(f"{name} is left out"):
             model, said = _loaded(build, path)
-            digests[name] = digest(model.state_dict())
+            digests[name] = digest(tensors_of(model))
             if (same := seen.setdefault(digests[name], name)) != name:
                 raise ValueError(f"it holds the same weights as {same}")
             networks[name] = model.to(device)
             remarks.setdefault(said, []).append(name)
     if not networks:
         raise ValueError("no network could be loaded: " + "; ".join(problems))
-    if any(digest(model.state_dict()) != digests[name] for name, model in networks.items()):
+    if any(digest(tensors_of(model)) != digests[name] for name, model in networks.items()):
         raise ValueError(
             "the factory gives the same network, or parts of it, at every call, so that the last checkpoint's weights "
             "are in all of them; it has to build a new network each time"
