@@ -36,6 +36,12 @@ SMOKE = (
 
 
 @pytest.hookimpl(optionalhook=True)  # there may be no pytest-xdist
+def pytest_configure(config):
+    """Tests are the same on every machine; benchmarks take its GPU."""
+    if "bench_*.py" not in config.getini("python_files"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_xdist_make_scheduler(config, log):
     """Every test on its own to whichever process is free, but for those of ``SMOKE``, which stay together."""
     from xdist.scheduler import LoadScopeScheduling

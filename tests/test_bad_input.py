@@ -10,11 +10,10 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from conftest import batch, tiny_net
 from PIL import Image
 from safetensors.torch import save_file
 
-from saliency_lib import attribution, data
+from saliency_lib import data
 from saliency_lib.audit.checkpoints import content as content_of
 from saliency_lib.book import profiles
 from saliency_lib.data.folders import decode
@@ -176,22 +175,6 @@ def test_profiles_that_are_off(content, message, tmp_path, monkeypatch):
     monkeypatch.setattr(profiles, "_read", lambda _: read(tmp_path / "bad"))
     with pytest.raises(ValueError, match=message):
         profiles.load("bad")
-
-
-IMAGES, TARGETS = batch(3)
-TENSORS = [
-    ("a label that is no class", IMAGES, torch.tensor([0, 12, 1]), "class"),
-    ("a negative label", IMAGES, torch.tensor([0, -1, 1]), "class"),
-    ("pixels that are not finite", IMAGES.index_fill(0, torch.tensor(1), torch.inf), TARGETS, "not finite"),
-    ("no images", IMAGES[:0], TARGETS[:0], "at least one"),
-    ("labels that are no integers", IMAGES, TARGETS.float(), "int64"),
-]
-
-
-@pytest.mark.parametrize("images,targets,message", [case[1:] for case in TENSORS], ids=[case[0] for case in TENSORS])
-def test_images_and_targets_that_are_off(images, targets, message):
-    with pytest.raises(ValueError, match=message):
-        attribution.attribute("input_gradient", tiny_net(), images, targets)
 
 
 def test_labels_of_a_data_set_are_its_classes():

@@ -62,16 +62,13 @@ class Guided(BasicHook):
 
 
 @pytest.mark.parametrize("name,norm", NETS)
-def test_guided_backprop_is_captums_and_zennits(name, norm):
+def test_guided_backprop_is_zennits(name, norm):
     net, x, y = nets(name, norm, 32)
     ours = attribution.guided_backprop(net, x, y)
-    with as_it_comes():
-        theirs = captum.attr.GuidedBackprop(net).attribute(x.clone().requires_grad_(), target=y).detach()
-    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
     composite = Composite(lambda ctx, name, module: Guided() if isinstance(module, nn.ReLU) else None)
     with Gradient(net, composite) as attributor:
         _, zennits = attributor(x.clone().requires_grad_(), torch.eye(10)[y])
-    torch.testing.assert_close(ours, zennits.detach(), rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
+    torch.testing.assert_close(ours, zennits.detach(), rtol=1e-3, atol=1e-3 * zennits.abs().max().item())
 
 
 @pytest.mark.parametrize("name,norm", NETS)

@@ -223,6 +223,7 @@ def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
 @pytest.mark.parametrize("seed", seeds.OTHERS)
 def test_other_seeds_are_read_by_the_same_quantities_with_the_same_parameters(seed):
     figures, theirs = claims.verdicts(QUICK), claims.verdicts(seeds.folder_of(QUICK, seed))
+    assert theirs.keys() == figures.keys()
     for claim, verdict in theirs.items():
         here = [(q["name"], q["reading"]) for q in figures[claim]["quantities"]]
         assert [(q["name"], q["reading"]) for q in verdict["quantities"]] == here, claim

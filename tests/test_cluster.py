@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -192,7 +193,9 @@ print(json.dumps(kept))
 @pytest.fixture
 def scheduler():
     """One that a command starts: its address, the command of a worker, what starts that, and its own process."""
-    port, processes = 20000 + os.getpid() % 20000, []
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port, processes = one.getsockname()[1], []
     address, tests = f"tcp://127.0.0.1:{port}", Path(__file__).parent
 
     def start(*command, **environment):

@@ -271,11 +271,13 @@ def test_labels_follow_the_classes_of_the_training_split(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "CMYK", "I;16"])
 def test_every_kind_of_picture_is_read(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
+    white = Image.new(mode, (9, 30), 65535) if mode == "I;16" else Image.new("RGB", (9, 30), "white").convert(mode)
     for name in "ab":
         (tmp_path / name).mkdir()
         for i in range(5):
-            Image.new(mode, (9, 30)).save(tmp_path / name / f"{i}.{suffix}")
-    assert data.load(f"folder:{tmp_path}", "train", size=16).shape == (3, 16, 16)
+            white.save(tmp_path / name / f"{i}.{suffix}")
+    found = data.load(f"folder:{tmp_path}", "train", size=16)
+    assert found.shape == (3, 16, 16) and (found.images == 255).all()
 
 
 def test_broken_pictures_and_empty_folders_are_refused_by_name(tmp_path):

@@ -6,11 +6,13 @@ import torch
 from saliency_lib import landmarks
 
 
-@pytest.mark.parametrize("law,most", [("normal", 6), ("truncated normal", 2.28), ("uniform", 3**0.5)])
-def test_random_maps_have_mean_zero_and_deviation_one(law, most):
+@pytest.mark.parametrize(
+    "law,most,fourth", [("normal", 6, 3), ("truncated normal", 2.28, 2.366), ("uniform", 3**0.5, 1.8)]
+)
+def test_random_maps_have_mean_zero_deviation_one_and_their_law(law, most, fourth):
     maps = landmarks.random_maps(law, (4, 1, 200, 200), 3)
     assert abs(maps.mean()) < 0.01 and abs(maps.std() - 1) < 0.01
-    assert maps.abs().max() <= most
+    assert maps.abs().max() <= most and maps.pow(4).mean().item() == pytest.approx(fourth, rel=0.05)
     assert torch.equal(maps, landmarks.random_maps(law, (4, 1, 200, 200), 3))
 
 

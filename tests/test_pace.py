@@ -1,5 +1,7 @@
 """How long a run will take."""
 
+import pytest
+
 from saliency_lib.book import pace, profiles
 
 
@@ -17,7 +19,8 @@ def test_a_slower_machine_takes_longer(monkeypatch):
     for speed in (pace.REFERENCE, pace.REFERENCE / 3):
         monkeypatch.setattr(pace, "images_a_second", lambda speed=speed: speed)
         times.append(pace.expected(profiles.notebooks()))
-    assert abs(times[1] / times[0] - 3) < 1e-9 and times[0] * pace.cores() == pace.minutes(profiles.notebooks())
+    assert times[1] / times[0] == pytest.approx(3)
+    assert times[0] * pace.cores() == pytest.approx(pace.minutes(profiles.notebooks()))
 
 
 def test_training_is_timed_and_leaves_threads_as_they_are():

@@ -55,8 +55,8 @@ def test_what_is_as_the_figures_have_it_stays(figures):
 
 
 def test_a_number_that_moved_is_written_anew_with_as_many_digits(figures):
-    figures(mean=0.1166)
-    wanted = TEXT.replace("0.123 [0.100", "0.117 [0.100").replace("12 % [10 %", "12 % [10 %")
+    figures(mean=0.1366)
+    wanted = TEXT.replace("0.123 [0.100", "0.137 [0.100").replace("12 % [10 %", "14 % [10 %")
     assert quotes.refreshed(TEXT) == wanted != TEXT
 
 

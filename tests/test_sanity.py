@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import batch, tiny_net
+from scipy import stats
 
 from saliency_lib import attribution, randomization, similarity
 from saliency_lib.quality import sanity
 
 METHODS = {"input_gradient": attribution.input_gradient, "smoothgrad": attribution.smoothgrad}
-RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,11 @@ def test_a_step_is_compared_with_the_map_of_its_copy(networks):
 
 
 def test_means_and_drops_leave_a_network_out_together_with_its_partner():
-    pairs = RNG.random((4, 4, 5))
+    rng = np.random.default_rng(0)
+    pairs = rng.random((4, 4, 5))
     pairs[range(4), range(4)] = np.nan
     assert sanity.mean(pairs).value == pytest.approx(np.nanmean(pairs)) and sanity.mean(pairs).n == 4
-    others = RNG.random((4, 3, 5))
+    others = rng.random((4, 3, 5))
     for left in (others, others[:, 0]):
         found, over_images = sanity.drop(pairs, left), sanity.drop(pairs, left, over="images")
         assert found.value == pytest.approx(np.nanmean(pairs) - left.mean()) == pytest.approx(over_images.value)
@@ -55,17 +56,21 @@ def test_means_and_drops_leave_a_network_out_together_with_its_partner():
 
 @pytest.mark.parametrize(("n_networks", "n_others"), [(6, 3), (3, 6), (6, 7), (4, 4)])
 def test_intervals_of_networks_and_others_hold_the_truth(n_networks, n_others):
-    held = []
+    rng, held, halves = np.random.default_rng(0), [], []
     for _ in range(400):
-        networks, others = RNG.normal(size=(n_networks, 1, 1)), RNG.normal(size=(1, n_others, 1))
-        found = sanity.mean(networks + others + RNG.normal(size=(n_networks, n_others, 4)))
+        networks, others = rng.normal(size=(n_networks, 1, 1)), rng.normal(size=(1, n_others, 1))
+        found = sanity.mean(networks + others + rng.normal(size=(n_networks, n_others, 4)))
         held.append(found.low <= 0 <= found.high)
+        halves.append((found.high - found.low) / 2)
     assert np.mean(held) > 0.92, "95 % of intervals, less three times their chance of 400"
+    most = stats.t.ppf(0.975, min(n_networks, n_others) - 1) * np.sqrt(1 / n_networks + 1 / n_others)
+    assert np.mean(halves) < 1.1 * most
 
 
 def test_tests_correspond_within_methods_or_between_them():
-    one = RNG.random((5, 3, 4)) / 100 + np.arange(4)
-    shifted = one + RNG.random((5, 3, 4)) / 100 + np.array([0, 50, -50])[:, None]
+    rng = np.random.default_rng(0)
+    one = rng.random((5, 3, 4)) / 100 + np.arange(4)
+    shifted = one + rng.random((5, 3, 4)) / 100 + np.array([0, 50, -50])[:, None]
     assert sanity.correspondence(one, shifted).value > 0.999 > sanity.correspondence(one, shifted, within=False).value
     assert sanity.correspondence(one, -shifted).value < -0.999
 

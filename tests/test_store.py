@@ -297,15 +297,11 @@ def test_numbers_of_numpy_and_halves_are_told_apart():
     assert Entry(kept, np.int64(3)).path == Entry(kept, 3).path != Entry(kept, np.float32(2.5)).path
     half = torch.ones(2, dtype=torch.bfloat16)
     assert len({Entry(kept, value).path for value in (half, 2 * half, half.half(), half.float())}) == 4
-    assert (
-        EnsembleSpec("digits", "mlp", 2, n_train=np.int64(50)).key == EnsembleSpec("digits", "mlp", 2, n_train=50).key
-    )
 
 
 def test_functions_in_dataclasses_are_part_of_what_uses_them():
     parts = {}
     for name in ("_ssim", "_ranks", "_histograms", "pearson"):
-        real = getattr(similarity, name)
         before = code.of(similarity.compare)
         code._read.cache_clear()
         tree = code.tree
@@ -315,7 +311,6 @@ def test_functions_in_dataclasses_are_part_of_what_uses_them():
         finally:
             code.tree = tree
             code._read.cache_clear()
-        assert getattr(similarity, name) is real
     assert all(parts.values()), parts
 
 

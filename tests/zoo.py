@@ -74,12 +74,12 @@ HEAD = """# Networks
 
 What every method that needs gradients ({methods}) makes of networks with random weights: all classifiers of
 torchvision, the smallest of {families} families of timm, and small ones of transformers. A map counts if it is finite,
-of the picture's size and not constant; whatever gives none is refused in a sentence, whose short form stands in the
-last column. GradCAM explains the layer that is named, whose output has the grid that stands beside it; `layer=` chooses
-another. DeepLIFT and guided backpropagation change what non-linearities do, so that these must be modules (*no ReLU*,
-*ReLU function*); DeepLIFT also refuses whatever its maps do not add up for (*no sum*), as products of features, softmax
-and layer normalisation, and max pooling of a class with a `forward` of its own (*own pooling*). The star stands for
-both methods of that name.
+of the picture's size and not constant (guided GradCAM's may be zero); whatever gives none is refused in a sentence,
+whose short form stands in the last column, beside *infinite* and *zero* maps of these weights. GradCAM explains the
+layer that is named, whose output has the grid that stands beside it; `layer=` chooses another. DeepLIFT and guided
+backpropagation change what non-linearities do, so that these must be modules (*no ReLU*, *ReLU function*); DeepLIFT
+also refuses whatever its maps do not add up for (*no sum*), as products of features, softmax and layer normalisation,
+and max pooling of a class with a `forward` of its own (*own pooling*). The star stands for both methods of that name.
 
 `python tests/zoo.py` writes this page; a test holds some of its rows against the library, `--all` more of them.
 

@@ -18,7 +18,7 @@ SAME = {  # our method, its images per pass as in Quantus's, Quantus's options; 
     "input_gradient": (attribution.input_gradient, N, {"method": "Gradient"}),
     "gradient_x_input": (attribution.gradient_x_input, N, {"method": "InputXGradient"}),
     "integrated_gradients": (
-        partial(attribution.integrated_gradients, n_steps=POINTS, quadrature="riemann_trapezoid"),
+        partial(attribution.integrated_gradients, n_steps=POINTS),
         POINTS * N,
         {"method": "IntegratedGradients", "n_steps": POINTS},
     ),
