@@ -159,7 +159,7 @@ def test_arguments_are_told_apart_by_value(kind):
 
 
 def test_where_work_is_done_is_no_argument_and_what_cannot_be_told_is_refused():
-    assert Entry(kept, 1, executor="serial", batch_size=3).path == Entry(kept, 1, executor="dask").path
+    assert Entry(kept, 1, executor="serial").path == Entry(kept, 1, executor="dask").path
     assert Entry(kept, 1, a=1, b=2).path != Entry(kept, 1, b=1, a=2).path
     with pytest.raises(ValueError, match="a object cannot tell results apart"):
         Entry(kept, object())
@@ -284,13 +284,6 @@ def test_what_decides_but_is_no_argument_counts():
     with_hook.layer1.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match="a network with hooks"):
         Entry(kept, with_hook)
-
-
-def test_a_batch_size_counts_where_it_changes_what_comes_out():
-    def trained(x, batch_size=64):
-        return x
-
-    assert Entry(trained, 1, batch_size=3).path != Entry(trained, 1, batch_size=4).path
 
 
 def test_numbers_of_numpy_and_halves_are_told_apart():

@@ -29,7 +29,6 @@ COURSE = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder
 # Where all that is made lies; of a wheel the folder in which the first process was started.
 PROJECT = COURSE or (PACKAGE.parent if IN_CHECKOUT else Path(os.environ.setdefault("SALIENCY_HOME", os.getcwd())))
 DOOR = "./run_all.sh" if IN_CHECKOUT else "python -m saliency_lib"
-WHERE = ("executor", "batch_size")  # arguments that say where and how work is done, not what comes out
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
@@ -134,13 +133,12 @@ class Entry:
     """A place in the store for what a call gives, under its function's code, all it uses, and its arguments.
 
     Arguments are told apart by value: numbers, strings, tensors, containers and dataclasses of them, networks,
-    functions (with what they close over), and objects with a ``key``. Those named in ``WHERE`` do not count, but for
-    a batch size that a function does not leave to the memory, as that of a training. A file that is broken, or made by
-    an older version of its classes, counts as missing.
+    functions (with what they close over), and objects with a ``key``; an ``executor`` says where, not what, and does
+    not count. A file that is broken, or made by an older version of its classes, counts as missing.
     """
 
     def __init__(self, function: Callable, /, *arguments, **options):
-        options = {name: value for name, value in options.items() if name not in WHERE or _decides(function, name)}
+        options = {name: value for name, value in options.items() if name != "executor"}
         self.call = partial(function, *arguments, **options)
         leaves = list(_leaves(self.call))
         functions, words = [v for v in leaves if _is_function(v)], [v for v in leaves if isinstance(v, str)]
@@ -181,14 +179,6 @@ def kept(function: Callable, /, *arguments, **options) -> Any:
             for left in entry.path.parent.glob(f".{entry.path.name}.*.tmp"):  # of runs that were killed
                 left.unlink(missing_ok=True)
         return entry.save(function(*arguments, **options))
-
-
-def _decides(function: Callable, name: str) -> bool:
-    """Whether an argument of ``WHERE`` changes what comes out: a batch size that is not None by default."""
-    if name != "batch_size":
-        return False
-    known = inspect.signature(code.unwrapped(function)).parameters.get(name)
-    return known is not None and known.default is not None
 
 
 def _leaves(value: Any) -> Iterator[Any]:
