@@ -22,6 +22,7 @@ if "SALIENCY_DATA" in os.environ:  # under a name that workers of pytest-xdist i
 REAL_DATA = os.environ.get("REAL_DATA")
 os.environ["SALIENCY_PRECISION"] = "float32"  # the same on every machine
 
+NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 
 # Tests that look at the notebooks' smoke run, which is made once: for one process, and first.
 SMOKE = (
@@ -35,13 +36,13 @@ SMOKE = (
 )
 
 
-@pytest.hookimpl(optionalhook=True)  # there may be no pytest-xdist
 def pytest_configure(config):
     """Tests are the same on every machine; benchmarks take its GPU."""
     if "bench_*.py" not in config.getini("python_files"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(optionalhook=True)  # there may be no pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
     """Every test on its own to whichever process is free, but for those of ``SMOKE``, which stay together."""
     from xdist.scheduler import LoadScopeScheduling
@@ -162,6 +163,11 @@ def batch(n: int = 5, size: int = 16, seed: int = 0):
     coarse = torch.randn(n, 3, 5, 5, generator=generator)
     images = 2 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
     return images + 0.2 * torch.randn(images.shape, generator=generator), torch.randint(10, (n,), generator=generator)
+
+
+def noise(*shape: int, seed: int = 0):
+    """Random numbers, float64."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def with_own_mounts() -> list[str]:

@@ -4,16 +4,16 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from conftest import as_it_comes, batch, tiny_net
+from conftest import NETS, as_it_comes, batch, tiny_net
 from torch import nn
 
 from saliency_lib import attribution, inference
 from saliency_lib.attribution import METHODS, attribute
 from saliency_lib.attribution.integrated import QUADRATURES
 from saliency_lib.hooks import hooked
+from saliency_lib.runtime.code import hooks_of
 from saliency_lib.runtime.seeds import INPUTS, derive, seeded
 
-NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 STOCHASTIC = [name for name, method in METHODS.items() if method.stochastic]
 FEW = {  # options that keep slow methods short
     "integrated_gradients": {"n_steps": 8},
@@ -240,8 +240,7 @@ def test_model_and_input_are_left_as_they_were(name):
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert not net.training and not x.requires_grad and x.grad is None and torch.equal(x, image)
     assert (net.conv1.weight.grad == 1).all() and net.fc.weight.grad is None
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    assert not any(getattr(module, kind) for module in net.modules() for kind in hooks)
+    assert not any(hooks_of(net))
     assert [set(vars(module)) for module in net.modules()] == attributes
 
 
@@ -250,8 +249,7 @@ def test_nothing_is_left_behind_by_an_exception(name):
     net, (x, y) = tiny_net(), batch(2)
     with pytest.raises(ValueError, match="10 classes, 0 to 9"):
         method(name)(net, x, y + 90)
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    assert not any(getattr(module, kind) for module in net.modules() for kind in hooks)
+    assert not any(hooks_of(net))
 
 
 @pytest.mark.parametrize("name", list(METHODS))

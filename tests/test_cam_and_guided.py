@@ -3,7 +3,7 @@
 import captum.attr
 import pytest
 import torch
-from conftest import as_it_comes, batch, tiny_net
+from conftest import NETS, as_it_comes, batch, tiny_net
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
@@ -14,8 +14,6 @@ from zennit.core import BasicHook, Composite
 from saliency_lib import attribution, models
 from saliency_lib.attribution import layers
 from saliency_lib.runtime.seeds import seeded
-
-NETS = [("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch"), ("resnet_small", None)]
 
 
 def nets(name, norm, size=64):

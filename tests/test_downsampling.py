@@ -37,10 +37,9 @@ def plain(*modules):
     return nn.Sequential(nn.Identity(), *modules).eval()
 
 
-def rolled(x, back=False):
+def rolled(x):
     """The mean of the four shifts, written out."""
-    sign = -1 if back else 1
-    return sum(torch.roll(x, (sign * h, sign * w), (2, 3)) for h in (0, 1) for w in (0, 1)) / 4
+    return sum(torch.roll(x, (h, w), (2, 3)) for h in (0, 1) for w in (0, 1)) / 4
 
 
 def gradient(function, x, weights=None):

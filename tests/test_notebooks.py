@@ -117,9 +117,6 @@ def test_other_networks_move_no_number(smoke):
     assert found.counts["estimates"] > 1000
 
 
-CHANGED: dict[str, set[str]] = {}  # parameters, by notebook, since the figures on the papers' data
-
-
 @pytest.mark.parametrize("folder", ["quick", *(folder.name for folder in PAPERS_DATA)])
 def test_committed_numbers_come_from_the_current_parameters(folder):
     """Figures were made with the parameters that a profile has now, wherever they were computed.
@@ -133,6 +130,6 @@ def test_committed_numbers_come_from_the_current_parameters(folder):
     for path in paths:
         made = json.loads(path.read_text())["provenance"]
         own, name = made["parameters"], made["notebook"]
-        left_out = {"executor"} | (CHANGED.get(name, set()) | {"profile"} if folder != "quick" else set())
+        left_out = {"executor"} | ({"profile"} if folder != "quick" else set())
         names = (own.keys() if folder != "quick" else own.keys() | known[0][name].keys()) - left_out
         assert any(all(own[n] == profile[name].get(n) for n in names) for profile in known), path.name

@@ -10,6 +10,7 @@ from torch import nn
 from saliency_lib import inference
 from saliency_lib.quality import deletion, insertion
 from saliency_lib.quality.curves import curves
+from saliency_lib.runtime.code import hooks_of
 from saliency_lib.runtime.seeds import seeded
 
 BOTH = pytest.mark.parametrize("metric", [insertion, deletion])
@@ -174,7 +175,6 @@ def test_model_and_input_are_left_as_they_were(metric):
     maps = random_maps(x).requires_grad_()
     before, copies = {k: v.clone() for k, v in net.state_dict().items()}, (x.clone(), maps.detach().clone())
     x.requires_grad_()
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     for targets in (y, y + 90):
         if targets is y:
             assert not metric(net, x, targets, maps).requires_grad
@@ -182,7 +182,7 @@ def test_model_and_input_are_left_as_they_were(metric):
             with pytest.raises(ValueError, match="10 classes, 0 to 9"):
                 metric(net, x, targets, maps)
         assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())
-        assert not any(getattr(module, kind) for module in net.modules() for kind in kinds)
+        assert not any(hooks_of(net))
         assert not any(module.training for module in net.modules())
         assert x.grad is None and torch.equal(x, copies[0]) and torch.equal(maps, copies[1])
         assert all(p.grad is None and p.requires_grad for p in net.parameters())

@@ -2,15 +2,12 @@
 
 import pytest
 import torch
+from conftest import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from saliency_lib.quality import input_drop, prediction_difference
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_prediction_difference_by_hand():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import as_it_comes
+from conftest import as_it_comes, noise
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +18,6 @@ from saliency_lib.quality import (
 
 Y, X = np.mgrid[:8, :8]
 PATTERNS = {"columns": (-1.0) ** X, "rows": (-1.0) ** Y, "checkerboard": (-1.0) ** (X + Y)}
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def pattern(name):

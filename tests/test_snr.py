@@ -6,7 +6,7 @@ import operator
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_net
+from conftest import noise, tiny_net
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,20 +23,16 @@ def stream(maps):
     return moments
 
 
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def synthetic(ratio, members, images=2000, pixels=64, seed=0):
     """Maps, (members, images, 1, 1, pixels), with noise of unit variance and ||mu|| / ||sigma|| = ratio."""
-    mu = normal(images, 1, 1, pixels, seed=seed + 1)
+    mu = noise(images, 1, 1, pixels, seed=seed + 1)
     mu = mu / mu.flatten(1).norm(dim=1).view(-1, 1, 1, 1) * ratio * math.sqrt(pixels)
-    return mu + normal(members, images, 1, 1, pixels, seed=seed)
+    return mu + noise(members, images, 1, 1, pixels, seed=seed)
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 99))
 def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, seed):
-    parts = [stream(normal(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
+    parts = [stream(noise(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
     before = [(p.n, p.mean.clone(), p.m2.clone()) for p in parts]
     merged, n = Moments(), sum(sizes)
     for part in parts:
@@ -45,13 +41,13 @@ def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, see
     for (count, mean, m2), part in zip(before, parts):
         assert part.n == count and torch.equal(mean, part.mean) and torch.equal(m2, part.m2)
     if n:
-        whole = stream([m for i, k in enumerate(sizes) for m in normal(k, 2, 1, 3, 3, seed=seed + i) + 10])
+        whole = stream([m for i, k in enumerate(sizes) for m in noise(k, 2, 1, 3, 3, seed=seed + i) + 10])
         torch.testing.assert_close(merged.mean, whole.mean)
         torch.testing.assert_close(merged.m2, whole.m2, atol=1e-9, rtol=1e-9)
 
 
 def test_taking_a_part_away_undoes_merging():
-    a, b = stream(normal(4, 2, 1, 3, 3)), stream(normal(3, 2, 1, 3, 3, seed=1))
+    a, b = stream(noise(4, 2, 1, 3, 3)), stream(noise(3, 2, 1, 3, 3, seed=1))
     rest = Moments().merge(a).merge(b).without(b)
     assert rest.n == 4
     torch.testing.assert_close(rest.mean, a.mean)
@@ -87,15 +83,15 @@ def test_the_debiased_ratio_does_not_depend_on_n(ratio):
 
 
 def test_snr_is_equation_5():
-    maps = normal(5, 7, 3, 4, 4)
+    maps = noise(5, 7, 3, 4, 4)
     expected = maps.mean(0).flatten(1).norm(dim=1) / maps.std(0).flatten(1).norm(dim=1)
     torch.testing.assert_close(snr.snr(stream(maps)), expected)
 
 
 def test_non_negative_maps_inflate_the_ratio_as_stated():
     """Pure noise: 0.68 after a ReLU, 1.32 after an absolute value (closed forms of the half-normal)."""
-    noise = normal(40, 50, 1, 1, 4000)
-    relu, absolute = (snr.debiased_mean(snr.powers(stream(f(noise)))) for f in (torch.relu, torch.abs))
+    noisy = noise(40, 50, 1, 1, 4000)
+    relu, absolute = (snr.debiased_mean(snr.powers(stream(f(noisy)))) for f in (torch.relu, torch.abs))
     assert relu == pytest.approx(math.sqrt(1 / (math.pi - 1)), rel=0.02)
     assert absolute == pytest.approx(math.sqrt(2 / (math.pi - 2)), rel=0.02)
 
@@ -111,9 +107,9 @@ def test_jackknife_interval_covers_the_true_ratio():
 
 @pytest.mark.parametrize("n,groups", [(2, 0), (3, 3), (8, 8), (13, 10), (30, 10)])
 def test_groups_of_the_jackknife(n, groups):
-    m = snr.measure_maps(normal(n, 2, 1, 3, 3))
+    m = snr.measure_maps(noise(n, 2, 1, 3, 3))
     assert len(m.without) == groups == len(m.sizes) and (groups == 0 or sum(m.sizes) == n)
-    left = normal(n, 2, 1, 3, 3)[torch.arange(n) % max(groups, 1) != 0]
+    left = noise(n, 2, 1, 3, 3)[torch.arange(n) % max(groups, 1) != 0]
     if groups:
         torch.testing.assert_close(m.without[0].mean, left.mean(0).flatten(1).square().sum(1))
         torch.testing.assert_close(m.without[0].noise, left.var(0).flatten(1).sum(1))
@@ -121,7 +117,7 @@ def test_groups_of_the_jackknife(n, groups):
 
 def test_measuring_networks_equals_measuring_their_maps_whatever_the_chunk(monkeypatch):
     nets = [tiny_net(i) for i in range(3)]
-    x, y = normal(7, 3, 16, 16).float(), torch.arange(7)
+    x, y = noise(7, 3, 16, 16).float(), torch.arange(7)
     maps = torch.stack([attribution.input_gradient(net, x, y) for net in nets])
     whole = snr.measure_maps(maps)
     for chunk in (1, 3, 7):
@@ -133,7 +129,7 @@ def test_measuring_networks_equals_measuring_their_maps_whatever_the_chunk(monke
 
 
 def test_the_same_network_twice_has_no_noise():
-    net, x, y = tiny_net(), normal(2, 3, 16, 16).float(), torch.tensor([0, 1])
+    net, x, y = tiny_net(), noise(2, 3, 16, 16).float(), torch.tensor([0, 1])
     m = snr.measure("input_gradient", [net, net], x, y)
     assert torch.isinf(snr.snr(m.value)).all() and (m.value.noise == 0).all() and m.clipped == 0
 
@@ -151,23 +147,23 @@ def test_members_needed_gives_the_papers_gains():
 
 
 def test_bad_input_gets_a_sentence():
-    moments = stream(normal(1, 2, 1, 3, 3))
+    moments = stream(noise(1, 2, 1, 3, 3))
     with pytest.raises(ValueError, match="at least two members, not 1"):
         snr.snr(moments)
     with pytest.raises(ValueError, match=r"shape \(2, 1, 4, 4\) do not go with"):
-        moments.update(normal(2, 1, 4, 4))
+        moments.update(noise(2, 1, 4, 4))
     with pytest.raises(ValueError, match="do not go with"):
-        moments.merge(stream(normal(1, 3, 1, 3, 3)))
+        moments.merge(stream(noise(1, 3, 1, 3, 3)))
     with pytest.raises(ValueError, match="at least two members, not 1"):
-        snr.measure("input_gradient", [tiny_net()], normal(1, 3, 16, 16).float(), torch.tensor([0]))
+        snr.measure("input_gradient", [tiny_net()], noise(1, 3, 16, 16).float(), torch.tensor([0]))
 
 
 def test_debiased_intervals_clip_last_and_stay_open_when_unknown():
-    noise = snr.measure_maps(synthetic(0, 8, images=20))
-    e = noise.debiased()
-    assert e.low == 0 and e.value == pytest.approx(snr.debiased_mean(noise.value)) and e.high > 0
+    pure = snr.measure_maps(synthetic(0, 8, images=20))
+    e = pure.debiased()
+    assert e.low == 0 and e.value == pytest.approx(snr.debiased_mean(pure.value)) and e.high > 0
     assert noise.estimate(snr.power_mean).low < 0
-    assert snr.measure_maps(normal(2, 3, 1, 2, 2)).debiased().high == math.inf
+    assert snr.measure_maps(noise(2, 3, 1, 2, 2)).debiased().high == math.inf
 
 
 def test_pure_noise_is_clipped_half_of_the_time():
@@ -218,7 +214,7 @@ def test_noise_without_signal_gives_no_ratio_and_no_crash():
 
 
 def test_an_image_whose_maps_are_all_zero_does_not_count():
-    maps = normal(4, 6, 1, 3, 3)
+    maps = noise(4, 6, 1, 3, 3)
     maps[:, 0] = 0
     for statistic in (snr.plugin_mean, snr.power_mean):
         rest = statistic(snr.powers(stream(maps[:, 1:])))

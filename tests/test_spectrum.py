@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import noise
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_lib import spectrum
-
-
-def noise(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def test_white_noise_is_flat_at_its_variance_and_shared_by_nobody():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from captum._utils.models.linear_model import SkLearnRidge
-from conftest import as_it_comes, batch, tiny_net
+from conftest import NETS, as_it_comes, batch, tiny_net
 from scipy.stats import spearmanr
 from skimage import segmentation
 from torch import nn
@@ -16,8 +16,6 @@ from torch import nn
 from saliency_lib import attribution, data
 from saliency_lib.attribution import lime_shap
 from saliency_lib.attribution.lime_shap import draw_coalitions, superpixels
-
-NETS = [("resnet_small", None), ("resnet18", None), ("resnet18", "none"), ("vgg11", "none"), ("vgg11", "batch")]
 
 
 @pytest.fixture(scope="module")
