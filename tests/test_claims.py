@@ -220,6 +220,14 @@ def test_committed_verdicts_follow_from_their_numbers_and_readings(folder):
                     assert (float(written) if written else None) == used, claim
 
 
+def test_how_many_verdicts_change_with_the_seed_is_said():
+    every = [claims.verdicts(QUICK), *(claims.verdicts(seeds.folder_of(QUICK, seed)) for seed in seeds.OTHERS)]
+    given = [{verdicts[claim]["verdict"] for verdicts in every} for claim in every[0]]
+    said = f"With two other seeds {sum(len(of) > 1 for of in given)} of the {len(given)} verdicts change."
+    assert said in (PROJECT / "RESULTS.md").read_text(encoding="utf-8")
+    assert not any({claims.AGREES, claims.DIFFERS} <= of for of in given)
+
+
 @pytest.mark.parametrize("seed", seeds.OTHERS)
 def test_other_seeds_are_read_by_the_same_quantities_with_the_same_parameters(seed):
     figures, theirs = claims.verdicts(QUICK), claims.verdicts(seeds.folder_of(QUICK, seed))
