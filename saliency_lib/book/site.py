@@ -18,6 +18,10 @@ DOCS = PROJECT / "docs"
 # Pages outside of docs/, and their names on the site.
 PAGES = {"README.md": "index.md", "RESULTS.md": "results.md", "CONTRIBUTING.md": "contributing.md"}
 MAIN_FIGURE = re.compile(r"!\[[^]]*\]\(figures/\w+/02_gradients\.png\)")
+HINT = (
+    "Move *members* to the right, and the maps of more networks are averaged. The picture on the right is the ratio of "
+    "their mean and their spread, grey where noise alone gives as much; one network has no spread."
+)
 CONTENTS = """
 ```{toctree}
 :hidden:
@@ -147,7 +151,7 @@ def explorer(executed: Path) -> str:
     for output in (output for cell in book.cells for output in cell.get("outputs", [])):
         markup = output.get("data", {}).get("text/html", "")
         if 'class="explorer"' in markup:
-            return f"````{{raw}} html\n{markup}\n````"
+            return f"````{{raw}} html\n{markup}\n````\n\n{HINT}"
     return ""
 
 
