@@ -304,6 +304,8 @@ def test_more_bad_input_gets_a_sentence():
         (lambda: attribute("gradcat", net, x, y), "unknown method 'gradcat'; one of"),
         (lambda: attribute("input_gradient", net, x, y.float()), "int64"),
         (lambda: attribute("input_gradient", net, x[:0], y[:0]), "at least one"),
+        (lambda: attribute("input_gradient", net, x, y + 99), "10 classes, 0 to 9"),
+        (lambda: attribute("input_gradient", net, x + torch.inf, y), "not finite"),
         (lambda: attribute("lime", net, x, y.to(torch.uint8)), "int64, not torch.uint8"),
         (lambda: attribute("input_gradient", net, x, [1, 2]), "tensors, .* not list"),
         (lambda: attribute("input_gradient", net, x, y, batch_size=0), "batch_size=0"),

@@ -229,7 +229,7 @@ def test_waiting_for_another_run_is_said(tmp_path, monkeypatch):
         pass
     monkeypatch.setattr(store.warnings, "warn", lambda words, **_: said.append(words) or may_go.set())
     with locked(tmp_path / "lock"):
-        assert "waiting for another run, which holds" in said[0]
+        assert f"waiting for another run, which holds {tmp_path / 'lock'}" in said[0]
     thread.join()
 
 

@@ -30,6 +30,14 @@ def synthetic(ratio, members, images=2000, pixels=64, seed=0):
     return mu + noise(members, images, 1, 1, pixels, seed=seed)
 
 
+@given(st.integers(2, 12), st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_streaming_equals_storing(n, offset, scale, seed):
+    maps = offset + scale * noise(n, 3, 2, 4, 4, seed=seed)
+    moments = stream(maps)
+    torch.testing.assert_close(moments.mean, maps.mean(0))
+    torch.testing.assert_close(moments.variance, maps.var(0), rtol=1e-6, atol=1e-9 * (1 + offset**2))
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(0, 99))
 def test_merging_any_partition_equals_one_stream_and_leaves_the_parts(sizes, seed):
     parts = [stream(noise(n, 2, 1, 3, 3, seed=seed + i) + 10) for i, n in enumerate(sizes)]
@@ -86,6 +94,12 @@ def test_snr_is_equation_5():
     maps = noise(5, 7, 3, 4, 4)
     expected = maps.mean(0).flatten(1).norm(dim=1) / maps.std(0).flatten(1).norm(dim=1)
     torch.testing.assert_close(snr.snr(stream(maps)), expected)
+
+
+@given(st.floats(1e-6, 1e6))
+def test_snr_does_not_depend_on_the_scale_of_maps(scale):
+    maps = noise(4, 2, 1, 3, 3)
+    torch.testing.assert_close(snr.snr_debiased(stream(maps * scale)), snr.snr_debiased(stream(maps)))
 
 
 def test_non_negative_maps_inflate_the_ratio_as_stated():
