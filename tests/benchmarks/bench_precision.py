@@ -20,7 +20,7 @@ from saliency_lib.recipe import device_settings
 from saliency_lib.training import Recipe
 
 METHODS = ("input_gradient", "integrated_gradients", "gradcam", "guided_backprop")
-MEMBERS = sized(16, 8)
+MEMBERS = sized(12, 8)
 WIDTHS = (4, 8, 16, 32)
 IMAGES = sized(100, 4)
 CORRECTION = stats.norm.ppf(0.025 / 6) / stats.norm.ppf(0.025)  # for six comparisons
