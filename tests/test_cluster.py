@@ -134,17 +134,41 @@ def deadly(item):
     return item
 
 
-def test_a_task_that_always_kills_its_worker_is_told_and_takes_no_other_with_it():
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(
-            2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs="CRITICAL"
-        ) as local,
-    ):
-        tasks, done = parallel.run(deadly, range(10), local.scheduler_address), []
-        with pytest.raises(parallel.TasksFailed, match="1 task failed 3 times; the first with the worker that ran it"):
-            done.extend(item for item, _ in tasks)
-        assert sorted(done) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+@pytest.fixture
+def mortal():
+    """The address of two workers of a scheduler that lets no task try again; whoever dies is replaced, late or not."""
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": "1 day"}
+    own = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with dask.config.set(settings), distributed.LocalCluster(2, silence_logs="CRITICAL", **own) as local:
+        yield local.scheduler_address
+
+
+def test_a_task_that_always_kills_its_worker_is_told_and_takes_no_other_with_it(mortal):
+    tasks, done = parallel.run(deadly, range(10), mortal), []
+    with pytest.raises(parallel.TasksFailed, match="1 task failed 3 times; the first with the worker that ran it"):
+        done.extend(item for item, _ in tasks)
+    assert sorted(done) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+class Fatal:
+    """A task that kills the worker which receives it, the first time."""
+
+    def __init__(self, here, once):
+        if os.getpid() != here and not once.exists():
+            once.touch()
+            os._exit(1)
+        self.state = here, once
+
+    def __call__(self, item):
+        return str(item)
+
+    def __reduce__(self):
+        return Fatal, self.state
+
+
+def test_a_worker_that_dies_as_it_receives_the_task_costs_one_try(mortal, tmp_path):
+    done = sorted(parallel.run(Fatal(os.getpid(), tmp_path / "once"), range(4), mortal))
+    assert done == [(k, str(k)) for k in range(4)] and (tmp_path / "once").exists()
 
 
 def kills_once(folder, item):

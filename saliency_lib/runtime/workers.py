@@ -167,10 +167,10 @@ class Cluster(Executor):
         return max(1, self._workers())
 
     def submit(self, task, /, *item, **_) -> Future:
-        """The task itself travels once, not with every item."""
+        """The task itself travels once, not with every item; again if a worker died while it received it."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            if task is not self.task:
+            if task is not self.task or self.sent.status == "error":
                 self.task = task
                 self.sent = self.client.submit(lambda same: same, task, pure=False, resources=self.demand)
             return self.executor.submit(_as_here, self.sent, *item, *_caller())
@@ -194,6 +194,7 @@ def _client(address: str):
             "'pip install \".[cluster]\"' in the checkout, or use executor='serial'"
         ) from error
     try:
+        config.set({"distributed.deploy.lost-worker-timeout": "1 day"})  # a busy machine takes long to start one anew
         with _without_interrupts(), config.set({"distributed.scheduler.allowed-failures": 0}):  # the loop counts them
             client = Client(**_local()) if address == "dask" else Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
