@@ -12,6 +12,7 @@ import warnings
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import torch
 from joblib.externals.loky import get_reusable_executor
@@ -156,7 +157,9 @@ class Cluster(Executor):
                 f"the tasks compute on {device!r}, but no Dask worker offers a GPU; "
                 "start one per GPU with 'dask worker ADDRESS --nthreads 1 --resources GPU=1'"
             )
-        self.executor, self.task = client.get_executor(pure=False, resources=self.demand), None
+        self.executor = client.get_executor(pure=False, resources=self.demand)
+        self.task: Any = None  # the last one, and the future that it travels as
+        self.sent: Any = None
 
     def _workers(self) -> int:
         found = self.client.scheduler_info(n_workers=-1)["workers"].values()
