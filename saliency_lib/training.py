@@ -24,16 +24,17 @@ from saliency_lib.recipe import fastest as fastest
 from saliency_lib.recipe import max_lr as max_lr
 from saliency_lib.runtime.seeds import seeded
 
-GLANCE = 1000  # validation images whose accuracy is measured during training; after it, that of all
-
 
 @dataclass
 class History:
-    """What a training run was like: one entry per epoch, accuracies in [0, 1], and weights kept along the way."""
+    """What a training run was like: one entry per epoch, accuracies in [0, 1], and weights kept along the way.
+
+    The accuracy on validation images is None after epochs at which it was not measured.
+    """
 
     loss: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
+    val_accuracy: list[float | None] = field(default_factory=list)
     seconds: float = 0.0
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
@@ -76,8 +77,7 @@ def fit(
     snapshots : sequence of int
         Epochs, counted from 1, after which a copy of the weights is kept in ``History.snapshots``.
     val : ImageData, optional
-        Its accuracy is measured in the training's precision: of all after the last epoch, of the first
-        1,000 after every other.
+        Its accuracy is measured in the training's precision, after the last epoch and those of ``snapshots``.
 
     Raises
     ------
@@ -129,7 +129,8 @@ def fit_together(
                 history.loss.append(total / len(train))
                 history.train_accuracy.append(hits / len(train))
                 if val is not None:
-                    history.val_accuracy.append(_right(model, val, recipe, last=epoch == recipe.epochs))
+                    looked_at = epoch == recipe.epochs or epoch in snapshots
+                    history.val_accuracy.append(_right(model, val, recipe) if looked_at else None)
                 if epoch in snapshots:
                     history.snapshots[epoch] = {k: v.detach().cpu().clone() for k, v in model.state_dict().items()}
                 history.seconds = (earlier + time.monotonic() - started) / members
@@ -172,11 +173,10 @@ def _epoch(network: nn.Module, batches: Iterator, recipe: Recipe, layout, optimi
     return torch.as_tensor(loss), torch.as_tensor(right)
 
 
-def _right(model: nn.Module, val: ImageData, recipe: Recipe, last: bool) -> float:
-    """Share of validation images classified right, of all after the last epoch."""
-    rows = slice(None if last else GLANCE)
+def _right(model: nn.Module, val: ImageData, recipe: Recipe) -> float:
+    """Share of validation images classified right."""
     with _precision(recipe):
-        return accuracy(model, val.inputs(rows), val.labels[rows])
+        return accuracy(model, val.inputs(), val.labels)
 
 
 def _precision(recipe: Recipe) -> torch.autocast:

@@ -26,10 +26,10 @@ from saliency_lib.estimates import student
 from saliency_lib.runtime import deadline
 from saliency_lib.runtime.seeds import derive
 from saliency_lib.runtime.store import figures_root, kept
-from saliency_lib.training import GLANCE
 
 PARTS = 10  # of a row's images, measured one after the other
 SAMPLED = 100  # images for methods of many passes
+GLANCE = 1000  # training images whose accuracy stands beside that on the validation images
 Rows = Mapping[str, tuple[dict, int | None]]
 TABLE_1: Rows = {  # of Woerl et al. 2023: method, options, images (None for all); references are training images
     "input_gradient": ({}, None),
