@@ -197,7 +197,8 @@ def _client(address: str):
             "'pip install \".[cluster]\"' in the checkout, or use executor='serial'"
         ) from error
     try:
-        config.set({"distributed.deploy.lost-worker-timeout": "1 day"})  # a busy machine takes long to start one anew
+        if address == "dask":  # a busy machine takes long to start a worker anew
+            config.set({"distributed.deploy.lost-worker-timeout": "1 day"})
         with _without_interrupts(), config.set({"distributed.scheduler.allowed-failures": 0}):  # the loop counts them
             client = Client(**_local()) if address == "dask" else Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
