@@ -204,12 +204,19 @@ def test_clean_leaves_folders_that_the_user_names_alone(named, where, tmp_path, 
     assert "removed" not in out and out.count("kept") == 2
 
 
-def test_publish_says_what_it_wrote(monkeypatch, capsys):
-    written = [PROJECT / "README.md", PROJECT / "RESULTS.md"]
-    monkeypatch.setattr(commands.results, "publish", lambda: list(written))
+def test_publish_says_what_it_wrote_and_what_jumped(monkeypatch, capsys):
+    written, jumped = [PROJECT / "README.md", PROJECT / "RESULTS.md"], ["README: 1 [0, 2] became 3 [2, 4]"]
+
+    def publish(tell):
+        for jump in jumped:
+            tell(jump)
+        return list(written)
+
+    monkeypatch.setattr(commands.results, "publish", publish)
     assert cli.main(["publish"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"written: {path}" for path in written]
+    assert capsys.readouterr().out.splitlines() == [*jumped, *(f"written: {path}" for path in written)]
     written.clear()
+    jumped.clear()
     assert cli.main(["publish"]) == 0 and "up to date" in capsys.readouterr().out
 
 

@@ -318,6 +318,7 @@ X, Y = torch.zeros(2, 3, 16, 16), torch.zeros(2, dtype=torch.long)
         (lambda: faithfulness_correlation(tiny_net(), X, Y, X[:, :2]), "maps of one or all channels"),
         (lambda: max_sensitivity("input_gradient", tiny_net(), X, Y, radius=0), "radius > 0"),
         (lambda: max_sensitivity("input_gradient", tiny_net(), X, Y, n_samples=0), "one sample"),
+        (lambda: max_sensitivity("input_gradient", tiny_net(), X, Y, maps=X[:, 0]), "the method gives maps"),
         (lambda: max_sensitivity("gradient", tiny_net(), X, Y), "unknown method 'gradient'"),
     ],
 )

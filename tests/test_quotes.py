@@ -60,6 +60,17 @@ def test_a_number_that_moved_is_written_anew_with_as_many_digits(figures):
     assert quotes.refreshed(TEXT) == wanted != TEXT
 
 
+def test_a_number_that_leaves_its_interval_is_told(figures):
+    figures(mean=0.1366)
+    assert not list(quotes.jumps(TEXT, quotes.refreshed(TEXT)))
+    figures(mean=0.2)
+    told = list(quotes.jumps(TEXT, quotes.refreshed(TEXT)))
+    assert told == ["0.123 [0.100, 0.146] became 0.200 [0.100, 0.146]", "12 % [10 %, 15] became 20 % [10 %, 15]"]
+    cell = {"cell_type": "markdown", "source": TEXT.replace(" [", "\n[").splitlines(True)}
+    book = json.dumps({"cells": [cell]}, indent=1, ensure_ascii=False) + "\n"
+    assert list(quotes.jumps(book, quotes.refreshed_notebook(book))) == told
+
+
 def test_zero_has_no_sign():
     assert quotes.like("0.12", -0.004) == "0.00" and quotes.like("1,000", -1234.4) == "-1,234"
 

@@ -30,23 +30,27 @@ HALF = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 
 
 class _Line(torch.autograd.Function):
-    """The value in ``box``, a module's output for x, with the slope of the line from a reference for its gradient.
+    """A module's output for x, with the slope of the line from a reference for its gradient.
 
-    The value comes in a list, or autograd would take it for a view of an input, and forbid the network to change it in
-    place. ``x0`` are the module's inputs for several references, and ``row`` is a list of the one that is meant.
+    ``box`` holds the output twice, to return and to keep: in a list, or autograd would take it for a view of an input,
+    and forbid the network to change it in place. ``x0`` are the module's inputs for several references, and ``row``, a
+    list, says which of them is meant.
     """
 
     @staticmethod
     def forward(ctx, x, box, module, x0, row):
-        ctx.save_for_backward(x, x0)
+        ctx.save_for_backward(x, box[1], x0)
         ctx.module, ctx.row = module, row
         return box[0]
 
     @staticmethod
     def backward(ctx, grad):
-        rule = _of_pool if isinstance(ctx.module, POOLS) else _of_elements
-        x, x0 = ctx.saved_tensors
-        return rule(ctx.module, _full(x), _full(x0[ctx.row]), _full(grad)), None, None, None, None
+        given, out, references = ctx.saved_tensors
+        x, x0, grad = map(_full, (given, references[ctx.row], grad))
+        if isinstance(ctx.module, POOLS):
+            return _of_pool(ctx.module, x, x0, grad), None, None, None, None
+        out = out if x is given else ctx.module.forward(x)
+        return _of_elements(ctx.module, x, out, x0, grad), None, None, None, None
 
 
 def _full(tensor: Tensor) -> Tensor:
@@ -54,10 +58,10 @@ def _full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALF else tensor
 
 
-def _of_elements(module: nn.Module, x: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
+def _of_elements(module: nn.Module, x: Tensor, out: Tensor, x0: Tensor, grad: Tensor) -> Tensor:
     """``grad`` times the quotient of the differences, or the derivative where x and x0 are nearly the same."""
     run = x - x0
-    back = module.forward(x).sub_(module.forward(x0)).div_(run).mul_(grad)
+    back = (out - module.forward(x0)).div_(run).mul_(grad)
     if len((near := _below(run.abs_(), EPSILON))[0]):
         back[near] = _back(module, x[near], grad[near])
     return back
@@ -156,7 +160,7 @@ def over_references(model: nn.Module, pool: Tensor, layer: str | None = None, ad
         def straight(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
             same, x0 = next(left)
             assert same is module, "the model takes another way for the image than for the reference"
-            return _Line.apply(into(given), [out.detach()], module, x0, row)
+            return _Line.apply(into(given), [out.detach(), into((out.detach(),))], module, x0, row)
 
         x = x.detach().requires_grad_()
         scores, values = passed(x, straight)

@@ -124,7 +124,7 @@ def site(arguments: argparse.Namespace) -> int:
 
 def publish(_: argparse.Namespace) -> int:
     """Bring the pages that are made from committed figures up to date."""
-    say("\n".join(f"written: {path}" for path in results.publish()) or "all is up to date")
+    say("\n".join(f"written: {path}" for path in results.publish(say)) or "all is up to date")
     return 0
 
 

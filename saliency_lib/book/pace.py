@@ -13,7 +13,7 @@ from saliency_lib.runtime.machine import cores
 from saliency_lib.runtime.seeds import seeded
 from saliency_lib.training import fit
 
-REFERENCE = 700  # images a second of one thread, on the machine on which the minutes were measured
+REFERENCE = 740  # images a second of one thread, on the machine on which the minutes were measured
 
 
 def minutes(notebooks: Iterable[str]) -> float:

@@ -24,6 +24,7 @@ QUOTE = re.compile(rf"{NUMBER}(\s*%?\s*\[){NUMBER}(\s*%?,\s*){NUMBER}")
 KEYS = re.compile(r"<!-- quotes\n(.*?)-->", re.S)
 # What publish makes as a whole, from the same numbers.
 MADE = re.compile(r"<!-- (?!end of |quotes)([^>\n]+) -->.*?<!-- end of \1 -->", re.S)
+LINES = re.compile(r'\\n",\s+"')  # between two lines of a cell
 FORMS: dict[str, Callable[[float], float]] = {
     "minus ": lambda x: -x,
     "percent of ": lambda x: 100 * x,
@@ -92,6 +93,14 @@ def refreshed(text: str) -> str:
         new = "".join((numbers[0], match[2], numbers[1], match[4], numbers[2]))
         text = text[: match.start()] + new + text[match.end() :]
     return text
+
+
+def jumps(old: str, new: str) -> Iterator[str]:
+    """Quotes that left their old interval when a page or a notebook was refreshed."""
+    for before, now in zip(*(quotes(LINES.sub("\n", text)) for text in (old, new))):
+        value, low, high = (float(part.replace(",", "")) for part in (now[1], before[3], before[5]))
+        if not low <= value <= high:
+            yield f"{' '.join(before[0].split())}] became {' '.join(now[0].split())}]"
 
 
 def refreshed_notebook(text: str) -> str:

@@ -196,13 +196,17 @@ def stale() -> list[Path]:
     return [path for path in PAGES if current(path) != path.read_text(encoding="utf-8")]
 
 
-def publish() -> list[Path]:
-    """Bring pages and notebooks up to date with the committed figures; gives those that it wrote."""
+def publish(tell: Callable[[str], None] = lambda _: None) -> list[Path]:
+    """Bring pages and notebooks up to date with the committed figures; gives those that it wrote, and tells of quotes
+    that left their intervals."""
     from saliency_lib.book import arms  # here, since pages alone need no pictures
 
     written = [] if arms.fresh(quotes.FIGURES) else [arms.draw(quotes.FIGURES)]
     for path in PAGES:  # the last holds paragraphs of the first
-        if (text := current(path)) != path.read_text(encoding="utf-8"):
+        old = path.read_text(encoding="utf-8")
+        if (text := current(path)) != old:
+            for jump in quotes.jumps(old, text):
+                tell(f"{path.stem}: {jump}; is the sentence still true, are its keys in order?")
             with atomic(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
             written.append(path)

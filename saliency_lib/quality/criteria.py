@@ -1,6 +1,7 @@
 """The four criteria of Bykov et al. 2022 at once, for methods that are to be compared."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from scipy import stats
@@ -47,9 +48,8 @@ def criteria(
         (criteria, methods, n) float64.
     """
     maps = torch.stack([abs_sum(method(model, images, targets, seed=seed)) for method in methods])
-    (robust,) = sensitivities(
-        model, images, targets, masks, methods=methods, radii=[radius], n_nudges=n_nudges, seed=seed
-    )
+    nudged = partial(max_sensitivity, radius=radius, n_samples=n_nudges, seed=seed)
+    robust = torch.stack([nudged(f, model, images, targets, maps=own) for f, own in zip(methods, maps)])
     of_subsets = {"n_runs": n_runs, "subset_size": subset_size}
     faithful = faithfulness_correlation(model, images, targets, maps, **of_subsets, seed=seed)
     return torch.stack([relevance_rank_accuracy(maps, masks), faithful, robust, gini(maps)])
@@ -62,12 +62,12 @@ def sensitivities(
 
     As in :func:`criteria`, whose signature it has; the masks do not matter.
     """
-    found = [
-        max_sensitivity(f, model, images, targets, radius=r, n_samples=n_nudges, redraw=redraw, seed=seed)
-        for r in radii
-        for f in methods
-    ]
-    return torch.stack(found).unflatten(0, (len(radii), -1))
+    nudged = partial(max_sensitivity, n_samples=n_nudges, redraw=redraw, seed=seed)
+    found = []
+    for f in methods:
+        maps = abs_sum(f(model, images, targets, seed=seed))
+        found.append(torch.stack([nudged(f, model, images, targets, radius=r, maps=maps) for r in radii]))
+    return torch.stack(found, 1)
 
 
 def not_beaten(values: Mapping[str, Tensor], sign: int = 1) -> set[str]:

@@ -20,6 +20,7 @@ def max_sensitivity(
     radius: float = 0.2,
     n_samples: int = 10,
     redraw: bool = False,
+    maps: Tensor | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -30,10 +31,15 @@ def max_sensitivity(
     :func:`saliency_lib.channels.abs_sum`. A stochastic method keeps its draws, or with ``redraw`` has others for every
     changed image, as when it is called again.
 
+    Parameters
+    ----------
+    maps : Tensor, optional
+        The method's own of these images with this seed, by ``abs_sum``, where they are there already.
+
     Raises
     ------
     ValueError
-        For a radius that is not positive, or no sample.
+        For a radius that is not positive, no sample, or maps of another shape than the method's.
     """
     if not radius > 0 or n_samples < 1:
         raise ValueError(f"sensitivity needs radius > 0 and at least one sample, not {radius} and {n_samples}")
@@ -43,11 +49,13 @@ def max_sensitivity(
     def reduced(x: Tensor, draws: int) -> Tensor:
         return abs_sum(base(model, x, targets, seed=draws, batch_size=size)).double()
 
-    still, changes = reduced(images, seed), []
+    still, changes = reduced(images, seed) if maps is None else maps.double(), []
     for k in range(1, n_samples + 1):
         own = derive(seed, NUDGES, k)
         generator = torch.Generator().manual_seed(own)
         nudge = (2 * torch.rand(images.shape, generator=generator) - 1).to(images) * radius
         moved = reduced(images + nudge, derive(own, 1) if redraw else seed)
+        if still.shape != moved.shape:
+            raise ValueError(f"the method gives maps {tuple(moved.shape)}, not {tuple(still.shape)}")
         changes.append((moved - still).flatten(1).norm(dim=1))
     return torch.stack(changes).amax(0) / still.flatten(1).norm(dim=1)
